@@ -1,0 +1,39 @@
+#define _GNU_SOURCE
+#include "CHostFutex.h"
+#include "CHostGNU.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+int chost_pipe(int ends[2]) { return pipe2(ends, O_CLOEXEC) == 0 ? 0 : -errno; }
+
+int chost_spawn_chdir(posix_spawn_file_actions_t *actions, const char *path) {
+  return posix_spawn_file_actions_addchdir_np(actions, path);
+}
+
+int chost_exchange(const char *one, const char *other) {
+  return renameat2(AT_FDCWD, one, AT_FDCWD, other, RENAME_EXCHANGE) == 0 ? 0 : -errno;
+}
+
+void chost_futex_wait(uintptr_t at, uint32_t value, uint64_t deadline) {
+  struct timespec until = {.tv_sec = (time_t)(deadline / 1000000000u), .tv_nsec = (long)(deadline % 1000000000u)};
+  syscall(SYS_futex, (void *)at, FUTEX_WAIT_BITSET_PRIVATE, value, deadline == UINT64_MAX ? NULL : &until, NULL,
+          FUTEX_BITSET_MATCH_ANY);
+}
+
+void chost_futex_wake(uintptr_t at) { syscall(SYS_futex, (void *)at, FUTEX_WAKE_PRIVATE, 0x7FFFFFFF, NULL, NULL, 0); }
+int chost_code_file(const char *name) {
+#ifndef MFD_EXEC
+#define MFD_EXEC 0x0010U
+#endif
+  // Kernels before 6.3 do not know MFD_EXEC, and need it not.
+  int descriptor = memfd_create(name, MFD_CLOEXEC | MFD_EXEC);
+  if (descriptor < 0 && errno == EINVAL) descriptor = memfd_create(name, MFD_CLOEXEC);
+  return descriptor >= 0 ? descriptor : -errno;
+}
