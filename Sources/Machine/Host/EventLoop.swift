@@ -1,0 +1,256 @@
+internal import CHost
+internal import Glibc
+internal import Synchronization
+public import VMCore
+
+/// The one thread beside the vCPUs: it waits on descriptors and alarms, and calls their handlers with no lock held.
+///
+/// Handlers must not block. What another thread wants done here goes through `post`.
+public final class EventLoop: AlarmService, @unchecked Sendable {
+    /// What a watched descriptor is ready for.
+    public struct Readiness: OptionSet, Sendable {
+        public let rawValue: UInt32
+        public init(rawValue: UInt32) { self.rawValue = rawValue }
+        public static let readable = Readiness(rawValue: 1)
+        public static let writable = Readiness(rawValue: 4)
+        /// The other end is gone, or there is an error to be read.
+        public static let hangup = Readiness(rawValue: 0x18)
+    }
+
+    private struct State {
+        /// Those that are armed, and no others: a machine that is gone leaves none behind.
+        var alarms: [LoopAlarm] = []
+        var posted: [@Sendable () -> Void] = []
+        var watches: [UInt64: @Sendable (Readiness) -> Void] = [:]
+        var nextToken: UInt64 = 2
+        var stopping = false
+        /// What the timer descriptor is set to, so that it is set only when the earliest deadline changes.
+        var armed: UInt64?
+        /// A wake-up is on its way already.
+        var woken = false
+    }
+
+    private let clock: any MonotonicClock
+    private let poll: Int32
+    private let timer: Int32
+    private let wakeup: Int32
+    private let state = Mutex(State())
+    private var thread: Thread?
+
+    private static let timerToken: UInt64 = 0
+    private static let wakeupToken: UInt64 = 1
+
+    /// - Throws: `EngineError.host` where the host is out of descriptors.
+    public init(clock: any MonotonicClock) throws(EngineError) {
+        self.clock = clock
+        poll = epoll_create1(chost_epoll_cloexec)
+        guard poll >= 0 else { throw .host(call: "epoll_create1", errno: errno) }
+        timer = timerfd_create(CLOCK_MONOTONIC, chost_timerfd_flags)
+        guard timer >= 0 else {
+            let code = errno
+            close(poll)
+            throw .host(call: "timerfd_create", errno: code)
+        }
+        wakeup = eventfd(0, chost_eventfd_flags)
+        guard wakeup >= 0 else {
+            let code = errno
+            close(poll)
+            close(timer)
+            throw .host(call: "eventfd", errno: code)
+        }
+        _ = control(EPOLL_CTL_ADD, timer, Self.timerToken, [.readable])
+        _ = control(EPOLL_CTL_ADD, wakeup, Self.wakeupToken, [.readable])
+    }
+
+    deinit {
+        close(wakeup)
+        close(timer)
+        close(poll)
+    }
+
+    /// Starts the thread. Once.
+    public func start() throws(EngineError) {
+        guard let thread = Thread(name: "event-loop", { [self] in run() }) else {
+            throw .host(call: "pthread_create", errno: EAGAIN)
+        }
+        self.thread = thread
+    }
+
+    /// Ends the thread and waits for it. No handler runs afterwards.
+    public func stop() {
+        state.withLock { $0.stopping = true }
+        wake()
+        thread?.join()
+        thread = nil
+    }
+
+    /// Calls `work` soon on the loop's thread. Any thread.
+    public func post(_ work: @escaping @Sendable () -> Void) {
+        let needsWake = state.withLock { state in
+            state.posted.append(work)
+            let first = !state.woken
+            state.woken = true
+            return first
+        }
+        if needsWake { wake() }
+    }
+
+    // MARK: Descriptors
+
+    /// Calls `handler` on the loop's thread whenever the descriptor is ready.
+    ///
+    /// - Parameter readiness: what it is waited for; empty waits for nothing until `change` says otherwise.
+    /// - Returns: a token for `change` and `unwatch`; nil where the descriptor cannot be waited for (a regular file).
+    public func watch(
+        _ descriptor: Int32, for readiness: Readiness, _ handler: @escaping @Sendable (Readiness) -> Void
+    ) -> UInt64? {
+        let token = state.withLock { state in
+            let token = state.nextToken
+            state.nextToken &+= 1
+            state.watches[token] = handler
+            return token
+        }
+        guard control(EPOLL_CTL_ADD, descriptor, token, readiness) else {
+            state.withLock { $0.watches[token] = nil }
+            return nil
+        }
+        if readiness.isEmpty { change(descriptor, token: token, to: []) }
+        return token
+    }
+
+    /// Changes what a watched descriptor is waited for. Empty waits for nothing, its end neither: the kernel would report
+    /// that over and over, and there is nothing to be done about it before the next read or write.
+    public func change(_ descriptor: Int32, token: UInt64, to readiness: Readiness) {
+        if readiness.isEmpty {
+            _ = control(EPOLL_CTL_DEL, descriptor, token, [])
+        } else if !control(EPOLL_CTL_MOD, descriptor, token, readiness) {
+            _ = control(EPOLL_CTL_ADD, descriptor, token, readiness)
+        }
+    }
+
+    public func unwatch(_ descriptor: Int32, token: UInt64) {
+        _ = control(EPOLL_CTL_DEL, descriptor, token, [])
+        state.withLock { $0.watches[token] = nil }
+    }
+
+    private func control(_ operation: Int32, _ descriptor: Int32, _ token: UInt64, _ readiness: Readiness) -> Bool {
+        var event = unsafe epoll_event()
+        unsafe event.events = readiness.rawValue
+        unsafe event.data.u64 = token
+        return unsafe epoll_ctl(poll, operation, descriptor, &event) == 0
+    }
+
+    // MARK: Alarms
+
+    private final class LoopAlarm: Alarm, @unchecked Sendable {
+        /// Guarded by the loop's lock.
+        var deadline: UInt64?
+        let handler: @Sendable () -> Void
+        weak let loop: EventLoop?
+
+        init(loop: EventLoop, handler: @escaping @Sendable () -> Void) {
+            self.loop = loop
+            self.handler = handler
+        }
+
+        func set(deadline: UInt64?) { loop?.set(self, to: deadline) }
+    }
+
+    public func makeAlarm(_ handler: @escaping @Sendable () -> Void) -> any Alarm {
+        LoopAlarm(loop: self, handler: handler)
+    }
+
+    private func set(_ alarm: LoopAlarm, to deadline: UInt64?) {
+        state.withLock { state in
+            if deadline == nil {
+                state.alarms.removeAll { $0 === alarm }
+            } else if alarm.deadline == nil {
+                state.alarms.append(alarm)
+            }
+            alarm.deadline = deadline
+            // A deadline that is later than the one armed needs no call: the loop looks again when it wakes.
+            if let deadline, state.armed.map({ deadline < $0 }) ?? true { arm(deadline, &state) }
+        }
+    }
+
+    private func arm(_ deadline: UInt64?, _ state: inout State) {
+        guard deadline != state.armed else { return }
+        state.armed = deadline
+        var setting = itimerspec()
+        if let deadline {
+            // Zero would disarm; a deadline in the past fires at once.
+            let time = max(deadline, 1)
+            setting.it_value.tv_sec = Int(clamping: time / 1_000_000_000)
+            setting.it_value.tv_nsec = Int(clamping: time % 1_000_000_000)
+        }
+        _ = unsafe timerfd_settime(timer, chost_timerfd_absolute, &setting, nil)
+    }
+
+    // MARK: The thread
+
+    private func wake() {
+        var one: UInt64 = 1
+        _ = unsafe Glibc.write(wakeup, &one, 8)
+    }
+
+    private func run() {
+        var events = unsafe [epoll_event](repeating: epoll_event(), count: 32)
+        while true {
+            let count = unsafe Int(epoll_wait(poll, &events, Int32(events.count), -1))
+            if count < 0 {
+                if errno == EINTR { continue }
+                return
+            }
+            for unsafe event in unsafe events.prefix(count) {
+                let token = unsafe event.data.u64
+                switch token {
+                case Self.timerToken:
+                    drain(timer)
+                    fireAlarms()
+                case Self.wakeupToken:
+                    drain(wakeup)
+                    runPosted()
+                default:
+                    let handler = state.withLock { $0.watches[token] }
+                    unsafe handler?(Readiness(rawValue: event.events))
+                }
+            }
+            if state.withLock({ $0.stopping }) { return }
+        }
+    }
+
+    private func drain(_ descriptor: Int32) {
+        var value: UInt64 = 0
+        _ = unsafe Glibc.read(descriptor, &value, 8)
+    }
+
+    private func runPosted() {
+        let work = state.withLock { state in
+            state.woken = false
+            defer { state.posted.removeAll(keepingCapacity: true) }
+            return state.posted
+        }
+        for item in work { item() }
+    }
+
+    private func fireAlarms() {
+        let now = clock.now()
+        let due = state.withLock { state in
+            state.armed = nil
+            var due: [LoopAlarm] = []
+            for alarm in state.alarms {
+                if let deadline = alarm.deadline, deadline <= now {
+                    alarm.deadline = nil
+                    due.append(alarm)
+                }
+            }
+            state.alarms.removeAll { $0.deadline == nil }
+            return due
+        }
+        for alarm in due { alarm.handler() }
+        state.withLock { state in
+            // Handlers may have armed an earlier one themselves.
+            arm(state.alarms.compactMap(\.deadline).min(), &state)
+        }
+    }
+}
