@@ -1,0 +1,140 @@
+internal import Glibc
+internal import Machine
+internal import Synchronization
+internal import VMCore
+
+/// A run's serial console on the host's side: where output goes, where input comes from, and what is watched for.
+///
+/// It outlives a guest's reboots; the devices of each life are connected to it anew.
+final class GuestConsole: @unchecked Sendable {
+    /// What was typed at the host, not at the guest.
+    enum Command: Sendable {
+        case leave
+    }
+
+    let sink: DescriptorSink?
+    /// What the guest's serial port writes to: `sink`, or where nobody wants its output, one that only watches for a panic.
+    let output: any ByteSink
+    private let source: DescriptorSource?
+    private let file: OutputFile?
+    private let path: String?
+    /// On the run's own thread only.
+    private var isClosed = false
+    private let watch = ConsoleWatch()
+
+    /// The panic the guest's kernel printed in this life.
+    var panic: String? { watch.watcher.withLock { $0.panic } }
+
+    /// - Parameter handler: called on the loop's thread.
+    /// - Throws: `ConsoleError`, or `Terminal.Failure`.
+    init(
+        _ target: ConsoleTarget, loop: EventLoop, clock: any MonotonicClock,
+        onCommand handler: @escaping @Sendable (Command) -> Void
+    ) throws {
+        switch target {
+        case .none:
+            sink = nil
+            source = nil
+            file = nil
+            path = nil
+        case .file(let path):
+            let file: OutputFile
+            do throws(OutputFile.Failure) { file = try OutputFile(path) } catch {
+                throw ConsoleError(path: path, errno: error.errno)
+            }
+            self.file = file
+            self.path = path
+            sink = DescriptorSink(descriptor: file.descriptor, loop: loop, clock: clock)
+            source = nil
+        case .standardIO:
+            file = nil
+            path = nil
+            let sink = DescriptorSink(descriptor: STDOUT_FILENO, loop: loop, clock: clock)
+            self.sink = sink
+            guard Terminal.isTerminal(STDIN_FILENO) else {
+                // A pipe's or a file's bytes are all the guest's.
+                source = DescriptorSource(descriptor: STDIN_FILENO, loop: loop)
+                break
+            }
+            try Terminal.makeRaw(STDIN_FILENO, endingOnSignals: false)
+            let escapes = Mutex(EscapeFilter())
+            source = DescriptorSource(descriptor: STDIN_FILENO, loop: loop, isKeyboard: true) { input in
+                var output: [UInt8] = []
+                let actions = escapes.withLock { $0.filter(input, into: &output) }
+                for action in actions {
+                    switch action {
+                    case .leave:
+                        handler(.leave)
+                    case .help:
+                        let help = Array(Terminal.help.utf8)
+                        _ = unsafe help.withUnsafeBytes { unsafe sink.write($0) }
+                    }
+                }
+                return output
+            }
+        }
+        output = sink ?? watch
+        unsafe sink?.setObserver { [watch] bytes in unsafe watch.observe(bytes) }
+        source?.start()
+    }
+
+    /// Connects the next life's serial port.
+    func connect(_ receiver: any ByteReceiver) {
+        file?.begin()
+        watch.watcher.withLock { $0 = PanicWatcher() }
+        source?.connect(receiver)
+    }
+
+    /// Lets the reader have what waits, and gives the terminal back. Once; again is harmless.
+    func close() {
+        guard !isClosed else { return }
+        isClosed = true
+        source?.stop()
+        sink?.drain()
+        Terminal.restore()
+        file?.close()
+    }
+
+    /// What is to be said of output that the host could not take; nil where there was none. A reader that went away on
+    /// purpose (`| head`) is nothing to talk about.
+    var lostOutput: String? {
+        guard let code = sink?.failure, code != EPIPE else { return nil }
+        let place = path.map { "'\($0)'" } ?? "standard output"
+        return "some of the guest's output is lost: \(place) could not be written: \(HostError.message(code))"
+    }
+}
+
+/// Looks for a panic in what the guest prints. As a sink it drops what is written, once it is seen.
+private final class ConsoleWatch: ByteSink {
+    let watcher = Mutex(PanicWatcher())
+
+    func observe(_ bytes: UnsafeRawBufferPointer) { watcher.withLock { unsafe $0.observe(bytes) } }
+
+    func write(_ bytes: UnsafeRawBufferPointer) -> Int {
+        unsafe observe(bytes)
+        return bytes.count
+    }
+
+    func setSpaceHandler(_ handler: @escaping @Sendable () -> Void) {}
+}
+
+/// A file the console's output was to go to, which cannot be written.
+struct ConsoleError: ReportableError, Hashable {
+    let path: String
+    let errno: Int32
+
+    var exitStatus: ExitStatus {
+        switch errno {
+        case ENOENT, ENOTDIR: .noSuchFile
+        case EACCES, EPERM, EROFS: .notPermitted
+        default: .badConfiguration
+        }
+    }
+
+    var description: String {
+        errno == ENXIO
+            ? "the console cannot be written to '\(path)': it is a socket, or a pipe that nobody reads; "
+                + "start its reader first, or name another file with --console"
+            : "the console cannot be written to '\(path)': \(HostError.message(errno)); name another file with --console"
+    }
+}

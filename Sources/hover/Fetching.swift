@@ -1,0 +1,73 @@
+import Synchronization
+import Windhover
+
+#if canImport(Glibc)
+import Glibc
+#elseif canImport(Musl)
+import Musl
+#endif
+
+/// The signal that is to end the fetch; 0 while there is none.
+private let interruption = Atomic<Int32>(0)
+
+/// Fetches an image with a bar on a terminal, a line elsewhere.
+///
+/// Ctrl-C and the other signals that end a program stop the package manager, and then this, with nothing left behind.
+func fetch(_ name: String, into store: ImageStore, update: Bool = false) throws -> Image {
+    interruption.store(0, ordering: .relaxed)
+    var action = sigaction()
+    // Without SA_RESTART, so that a wait for another fetch ends, too.
+    unsafe action.__sigaction_handler.sa_handler = { number in interruption.store(number, ordering: .relaxed) }
+    var former: [(number: Int32, action: sigaction)] = []
+    for number in [SIGINT, SIGTERM, SIGHUP, SIGQUIT] {
+        var old = sigaction()
+        unsafe sigaction(number, nil, &old)
+        // What was ignored when hover started stays ignored.
+        if unsafe Int(bitPattern: unsafeBitCast(old.__sigaction_handler.sa_handler, to: OpaquePointer?.self)) == 1 { continue }
+        unsafe sigaction(number, &action, nil)
+        former.append((number, old))
+    }
+    defer {
+        for index in former.indices { unsafe _ = sigaction(former[index].number, &former[index].action, nil) }
+    }
+    do {
+        return try fetchShowing(name, into: store, update: update)
+    } catch ImageError.interrupted {
+        Hover.complain(ImageError.interrupted.description)
+        let number = interruption.load(ordering: .relaxed)
+        GuestRun.die(of: number == 0 ? SIGINT : number)
+    }
+}
+
+private func fetchShowing(_ name: String, into store: ImageStore, update: Bool) throws -> Image {
+    let isCancelled = { interruption.load(ordering: .relaxed) != 0 }
+    let output = STDERR_FILENO
+    guard Terminal.isTerminal(output) else {
+        StandardError.write("hover: fetching the image \(name) from this host's package sources\n")
+        return try store.fetch(name, update: update, isCancelled: isCancelled)
+    }
+    var shown = ""
+    defer { StandardError.write("\r\u{1B}[K") }
+    return try store.fetch(name, update: update, isCancelled: isCancelled) { progress in
+        let line = ProgressBar.line(name: name, progress, columns: Terminal.size(of: output)?.columns ?? 80)
+        guard line != shown else { return }
+        shown = line
+        StandardError.write("\r\(line)\u{1B}[K")
+    }
+}
+
+/// One line that shows how far something is.
+enum ProgressBar {
+    /// `linux [#########...........]  45%  downloading`, in less than `columns` characters.
+    static func line(name: String, _ progress: FetchProgress, columns: Int) -> String {
+        let fraction = min(1, max(0, progress.fraction))
+        let percent = String(Int(fraction * 100))
+        let number = String(repeating: " ", count: 3 - percent.count) + percent + "%"
+        let fixed = name.count + number.count + progress.step.rawValue.count + 6
+        let width = min(40, columns - 1 - fixed)
+        guard width >= 5 else { return String("\(name) \(number)".prefix(max(0, columns - 1))) }
+        let filled = Int(fraction * Double(width))
+        let bar = String(repeating: "#", count: filled) + String(repeating: ".", count: width - filled)
+        return "\(name) [\(bar)] \(number)  \(progress.step.rawValue)"
+    }
+}
