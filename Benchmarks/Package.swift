@@ -1,0 +1,14 @@
+// swift-tools-version: 6.2
+// Measurements that need the library from inside. What the others measure is the built command.
+import PackageDescription
+
+let package = Package(
+    name: "benchmarks",
+    dependencies: [.package(name: "windhover", path: "..")],
+    targets: [
+        .executableTarget(
+            name: "exits", dependencies: [.product(name: "WindhoverTesting", package: "windhover")], path: "exits",
+            exclude: ["bare.c", "run"], sources: ["Exits.swift"],
+            swiftSettings: [.swiftLanguageMode(.v6), .treatAllWarnings(as: .error)])
+    ]
+)

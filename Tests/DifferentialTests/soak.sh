@@ -1,0 +1,13 @@
+#!/bin/sh
+# Ten million differential cases, in runs of a million, each from a seed of its own that it prints. Stops at the first
+# difference. Usage: Tests/DifferentialTests/soak.sh [first seed] [runs]
+set -eu
+cd "$(dirname "$0")/../.."
+first=${1:-1}
+runs=${2:-10}
+swift build --build-tests
+seed=$first
+while [ "$seed" -lt $((first + runs)) ]; do
+    WINDHOVER_DIFF_SEED=$seed WINDHOVER_DIFF_CASES=1000000 swift test --skip-build --filter softwareAgreesWithTheHost
+    seed=$((seed + 1))
+done

@@ -1,0 +1,184 @@
+import Glibc
+import Testing
+import Windhover
+
+/// The built-in guest at a terminal, as a person meets it, and every way out of it.
+@Suite(.serialized) struct TerminalSessionTests {
+    func session(_ options: [String] = [], typing early: String = "", variables: [String: String] = [:]) throws -> TerminalSession {
+        return try TerminalSession(["run", "--memory", "64M", "--timeout", "60s"] + options, typing: early, variables: variables)
+    }
+
+    @Test func aConversation() throws {
+        let session = try session()
+        try #require(session.expect("\r\n> "), "\(session.text)")
+        #expect(session.isRaw)
+        session.type("echo a word\r")
+        #expect(session.expect("\r\na word\r\n> "), "\(session.text)")
+        // A Ctrl-C is the guest's.
+        session.type("half a line\u{3}")
+        #expect(session.expect("^C"), "\(session.text)")
+        session.type("off\r")
+        #expect(session.end() == 0, "\(session.text)")
+        #expect(session.isCooked)
+        #expect(session.text.hasSuffix("Good-bye.\r\n"), "\(session.text)")
+    }
+
+    @Test func theEscapeKey() throws {
+        let session = try session()
+        try #require(session.expect("\r\n> "), "\(session.text)")
+        session.type("\u{1}?")
+        #expect(session.expect("Ctrl-A x       leave"), "\(session.text)")
+        // Ctrl-A twice is one for the guest, which does nothing with it; the x is a letter then.
+        session.type("\u{1}\u{1}x")
+        session.type("\u{8}echo on\r")
+        #expect(session.expect("\r\non\r\n> "), "\(session.text)")
+        // The escape and its letter, typed apart.
+        session.type("\u{1}")
+        usleep(300_000)
+        #expect(session.isRaw)
+        session.type("x")
+        #expect(session.end() == 0, "\(session.text)")
+        #expect(session.isCooked)
+    }
+
+    /// A guest that never looks at its serial port does not keep the keyboard from being heard.
+    @Test func theEscapeKeyBehindWhatAGuestDoesNotRead() throws {
+        let scratch = Scratch()
+        // cli; hlt; jmp to the hlt.
+        let deaf = scratch.file("deaf.bin", [0xFA, 0xF4, 0xEB, 0xFD])
+        let session = try session([deaf])
+        let end = time(nil) + 20
+        while !session.isRaw, time(nil) < end { usleep(10_000) }
+        try #require(session.isRaw)
+        session.type(String(repeating: "typed at nobody\r", count: 300))
+        usleep(300_000)
+        session.type("\u{1}?")
+        #expect(session.expect("Ctrl-A x       leave"), "\(session.text)")
+        session.type("\u{1}x")
+        #expect(session.end() == 0, "\(session.text)")
+        #expect(session.isCooked)
+    }
+
+    @Test func whatIsTypedEarlyIsNotLost() throws {
+        // Before the program has even started, the terminal is in its own mode and ends lines by line feeds.
+        let session = try session(typing: "echo typed early\r")
+        #expect(session.expect("\ntyped early\r\n"), "\(session.text)")
+        session.type("off\r")
+        #expect(session.end() == 0)
+    }
+
+    @Test(arguments: [SIGTERM, SIGINT, SIGHUP, SIGQUIT])
+    func aSignalEndsItInOrder(signal: Int32) throws {
+        let scratch = Scratch()
+        let session = try session(["--stats", scratch.path + "/stats"])
+        try #require(session.expect("\r\n> "), "\(session.text)")
+        kill(session.process, signal)
+        #expect(session.end() == 128 + signal, "\(session.text)")
+        #expect(session.isCooked)
+        // The numbers are those of a run that ended.
+        #expect(scratch.contents.first.map { !$0.hasSuffix(" 0") } == true)
+    }
+
+    @Test(arguments: [SIGKILL, SIGSEGV, SIGABRT])
+    func aViolentEndGivesTheTerminalBack(signal: Int32) throws {
+        // The language's backtracer would wait for a key.
+        let session = try session(variables: ["SWIFT_BACKTRACE": "enable=no"])
+        try #require(session.expect("\r\n> "), "\(session.text)")
+        #expect(session.isRaw)
+        kill(session.process, signal)
+        #expect(session.end() == 128 + signal)
+        #expect(session.eventually { session.isCooked })
+    }
+
+    /// Under a shell that does job control, as people's shells do.
+    @Test func stoppedAndContinued() throws {
+        let inner = "echo process $$.; exec \"$@\""
+        let script = "set -m; sh -c '\(inner)' sh \"$@\"; echo stopped with $?; read -r line; fg >/dev/null; echo ended with $?"
+        let session = try TerminalSession(
+            ["run", "--memory", "64M", "--timeout", "60s"], through: ["bash", "-c", script, "bash"])
+        try #require(session.expect("\r\n> "), "\(session.text)")
+        #expect(session.isRaw)
+        let digits = session.text.split(separator: " ").dropFirst().first.map { $0.prefix { $0.isNumber } }
+        kill(try #require(digits.flatMap { pid_t($0) }), SIGTSTP)
+        #expect(session.expect("stopped with \(128 + SIGTSTP)"), "\(session.text)")
+        #expect(session.isCooked)
+        session.type("\n")
+        #expect(session.eventually { session.isRaw })
+        session.type("echo back again\r")
+        #expect(session.expect("\r\nback again\r\n"), "\(session.text)")
+        session.type("\u{1}x")
+        #expect(session.expect("ended with 0"), "\(session.text)")
+        #expect(session.isCooked)
+        #expect(session.end() == 0)
+    }
+
+    /// Where no shell watches, the host's kernel does not let a process stop: it must not be left with a cooked terminal.
+    @Test func aStopThatDoesNotHappen() throws {
+        let session = try session()
+        try #require(session.expect("\r\n> "), "\(session.text)")
+        kill(session.process, SIGTSTP)
+        session.type("echo still raw\r")
+        #expect(session.expect("\r\nstill raw\r\n"), "\(session.text)")
+        #expect(session.isRaw)
+        session.type("\u{1}x")
+        #expect(session.end() == 0)
+    }
+
+    @Test func aChangeOfSizeHarmsNothing() throws {
+        let session = try session()
+        try #require(session.expect("\r\n> "), "\(session.text)")
+        for _ in 0..<20 { kill(session.process, SIGWINCH) }
+        session.type("echo unharmed\r")
+        #expect(session.expect("\r\nunharmed\r\n"), "\(session.text)")
+        session.type("\u{1}x")
+        #expect(session.end() == 0)
+    }
+
+    @Test func aTerminalThatGoesAwayEndsIt() throws {
+        let session = try session()
+        try #require(session.expect("\r\n> "), "\(session.text)")
+        session.hangUp()
+        #expect(session.end(limit: 20) == 128 + SIGHUP)
+    }
+
+    @Test func theTimeLimitGivesTheTerminalBack() throws {
+        let session = try TerminalSession(["run", "--memory", "64M", "--timeout", "2s"])
+        #expect(session.end() == ExitStatus.timedOut.rawValue)
+        #expect(session.isCooked)
+        #expect(session.text.contains("hover: the guest was stopped"), "\(session.text)")
+        // On a terminal that is raw no more, the line starts at its left edge.
+        #expect(session.text.hasSuffix("(--timeout)\r\n"))
+    }
+
+    @Test func aCrashShowsTheRegistersOnACookedTerminal() throws {
+        let session = try session()
+        try #require(session.expect("\r\n> "), "\(session.text)")
+        session.type("panic\r")
+        #expect(session.end() == ExitStatus.guestCrashed.rawValue, "\(session.text)")
+        #expect(session.isCooked)
+        #expect(session.text.contains("triple fault"), "\(session.text)")
+        #expect(session.text.contains("rip "), "\(session.text)")
+        // Every line feed has its carriage return.
+        let bytes = session.shown
+        for index in bytes.indices.dropFirst() where bytes[index] == 10 { #expect(bytes[index - 1] == 13) }
+    }
+
+    @Test func aBadKernelNeverTouchesTheMode() throws {
+        let session = try TerminalSession(["run", "--kernel", "/nonexistent"])
+        #expect(session.end() == ExitStatus.noSuchFile.rawValue)
+        #expect(session.isCooked)
+    }
+
+    @Test func coloursOnlyWhereTheyAreWanted() throws {
+        for (variables, coloured) in [
+            (["TERM": "xterm", "NO_COLOR": ""], true), (["TERM": "xterm", "NO_COLOR": "1"], false),
+            (["TERM": "dumb", "NO_COLOR": ""], false),
+        ] {
+            let session = try TerminalSession(["doctor"], variables: variables)
+            #expect(session.end() != nil)
+            #expect(session.text.contains("\u{1B}[") == coloured, "\(variables)")
+            // Wrapped to the terminal, marks aside.
+            for line in session.text.split(separator: "\r\n") where !coloured { #expect(line.count <= 97, "\(line)") }
+        }
+    }
+}

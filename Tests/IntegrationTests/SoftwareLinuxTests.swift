@@ -1,0 +1,98 @@
+import Foundation
+import Testing
+
+@testable import Windhover
+
+extension SlowTiers {
+    /// Debian's kernel, and Debian's programs on it, on the software CPU.
+    @Suite(.serialized) struct SoftwareLinuxTests {
+        /// hover run of the image `linux`, whose init runs a script and powers off.
+        private func linux(_ options: [String], script: String, deadline: Double = 90) async throws -> ChildResult {
+            try await Self.image()
+            let encoded = Data(script.utf8).base64EncodedString()
+            return try await Hover.run(
+                ["linux", "--engine", "interpreter", "--memory", "256M", "--append", "windhover.exec=\(encoded)"] + options,
+                deadline: deadline)
+        }
+
+        private static let fetched = Task { _ = try ImageStore().fetch("linux") }
+
+        /// The kernel, fetched as users fetch it.
+        private static func image() async throws {
+            do { try await fetched.value } catch { try Requirement.missing("interpreter", "the image linux is not to be had: \(error)") }
+        }
+
+        @Test(arguments: [1, 2, 4]) func boots(processors: Int) async throws {
+            let result = try await linux(
+                ["--cpus", "\(processors)"], script: "echo processors: $(nproc); cat /proc/interrupts; dmesg | grep -v 'and report a bug' | grep -c -i -w bug")
+            #expect(result.status == 0, "\(result.summary)")
+            for text in ["processors: \(processors)\r\n", "Local timer interrupts", "reboot: Power down"] {
+                #expect(result.output.contains(text), "'\(text)' is missing: \(result.summary)")
+            }
+            #expect(result.output.contains("\r\n0\r\n"), "the kernel found a bug: \(result.summary)")
+        }
+
+        /// What fails once in twenty boots fails every day in somebody's tests.
+        @Test func bootsTwentyTimes() async throws {
+            for boot in 1...20 {
+                let result = try await linux(["--cpus", boot % 2 == 0 ? "2" : "1"], script: "echo up")
+                try #require(
+                    result.status == 0 && result.output.contains("up\r\n") && result.output.contains("reboot: Power down"),
+                    "boot \(boot): \(result.summary)")
+            }
+        }
+
+        /// By the clock that counts instructions, the kernel's own time stamps and all.
+        @Test func twoBootsAreIdentical() async throws {
+            func boot() async throws -> ChildResult {
+                try await linux(
+                    ["--clock", "instructions", "--append", "loglevel=7"],
+                    script: "dmesg; date; cat /proc/interrupts; head -c 64 /dev/urandom | od -x; sleep 5; date", deadline: 180)
+            }
+            let first = try await boot()
+            let second = try await boot()
+            #expect(first.status == 0 && first.output.contains("Linux version"), "\(first.summary)")
+            #expect(first.output == second.output, "two boots differ: \(first.summary)\n\(second.summary)")
+        }
+
+        @Test func isTypedAt() async throws {
+            try await Self.image()
+            let result = try await Hover.run(
+                ["linux", "--engine", "interpreter", "--memory", "256M"],
+                input: Array("echo typed: $((6 * 7))\nexit\n".utf8), deadline: 90)
+            #expect(result.status == 0 && result.output.contains("typed: 42"), "\(result.summary)")
+        }
+
+        /// The same programs do the same work here and there: their answers are the processor's this runs on.
+        @Test func programsAnswerAsOnTheHost() async throws {
+            try await Self.image()
+            for path in ["/bin/busybox", "/usr/bin/cpio", "/usr/bin/apt-get", "/usr/bin/dpkg-deb"]
+            where !FileManager.default.isExecutableFile(atPath: path) {
+                try Requirement.missing("interpreter", "there is no \(path)")
+            }
+            let tree = Repository.root + "/.build/rig/userland"
+            try FileManager.default.createDirectory(
+                atPath: (tree as NSString).deletingLastPathComponent, withIntermediateDirectories: true)
+            let built = try await ChildProcess.run(
+                [Repository.root + "/Tests/IntegrationTests/rig/userland", tree], deadline: 600)
+            if built.status == 69 { try Requirement.missing("interpreter", built.summary) }
+            try #require(built.status == 0, "\(built.summary)")
+
+            var root = ["chroot", tree]
+            if getuid() != 0 { root = ["unshare", "--map-root-user"] + root }
+            let host = try await ChildProcess.run(root + ["/bin/sh", "/checks"], deadline: 120)
+            try #require(host.status == 0, "\(host.summary)")
+            let result = try await Hover.run(
+                ["linux", "--engine", "interpreter", "--memory", "1G", "--initrd", tree + ".cpio"], deadline: 400)
+            #expect(result.status == 0, "\(result.summary)")
+            let lines = ExpectedOutput.lines(of: result.output)
+            let begin = try #require(lines.firstIndex(of: "@answers"), "\(result.summary)")
+            let end = try #require(lines.firstIndex(of: "@end"), "\(result.summary)")
+            let answers = lines[(begin + 1)..<end].filter { !$0.isEmpty }
+            let expected = ExpectedOutput.lines(of: host.output).filter { !$0.isEmpty }
+            #expect(expected.count > 40 && !host.output.contains("status"), "the host's own answers: \(host.summary)")
+            for (answer, right) in zip(answers, expected) { #expect(answer == right) }
+            #expect(answers.count == expected.count)
+        }
+    }
+}
