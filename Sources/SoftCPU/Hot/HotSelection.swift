@@ -183,7 +183,7 @@ struct HotSelection {
     private init?(branch i: Instruction, _ rip: UInt64, _ mode: UInt32) {
         guard mode & Mode.bits64 != 0 else { return nil }
         switch i.mnemonic {
-        case .ja, .jae, .jb, .jbe, .je, .jg, .jge, .jl, .jle, .jne, .jno, .jnp, .jns, .jo, .jp, .js:
+        case _ where Self.isConditionalJump(i):
             self.init(Handlers.branch(i.row.opcode & 15))
             target = i.branchTarget(at: rip) ?? 0
         case .jmp:
@@ -219,9 +219,17 @@ struct HotSelection {
         isBranch = true
     }
 
+    /// Jcc: its opcode's low four bits are the condition, which those of the other relative branches are not.
+    private static func isConditionalJump(_ i: Instruction) -> Bool {
+        switch i.mnemonic {
+        case .ja, .jae, .jb, .jbe, .je, .jg, .jge, .jl, .jle, .jne, .jno, .jnp, .jns, .jo, .jp, .js: true
+        default: false
+        }
+    }
+
     /// CMP or TEST with the conditional branch behind it.
     init?(comparison i: Instruction, branch: Instruction, rip: UInt64, mode: UInt32) {
-        guard mode & Mode.bits64 != 0, let form = Self.form(i), Self.isLow(i) else { return nil }
+        guard mode & Mode.bits64 != 0, let form = Self.form(i), Self.isLow(i), Self.isConditionalJump(branch) else { return nil }
         let code = branch.row.opcode & 15
         let found: Handler?
         switch i.mnemonic {
@@ -230,7 +238,7 @@ struct HotSelection {
         case .test: found = Handlers.testBranch(form, i.size(0), code & 14 == 12 ? code & 1 | 8 : code)
         default: return nil
         }
-        guard let found, branch.kind(0) == .relative, branch.mnemonic != .jcxz else { return nil }
+        guard let found else { return nil }
         self.init(found)
         guard fill(i, form, rip, true) else { return nil }
         isBranch = true
