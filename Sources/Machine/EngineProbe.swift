@@ -23,16 +23,20 @@ public struct EngineProbe: Hashable, Sendable {
     /// - Throws: `EngineError` where KVM runs no guest at all.
     static func measure(_ system: KVMSystem) throws(EngineError) -> EngineProbe {
         let guest = try ProbeGuest(system)
-        // The way into the guest and back costs the same whatever the loop: the shortest of two tries stands for both.
-        let short = min(try guest.time(iterations: 250), try guest.time(iterations: 250))
-        let shortHost = hostTime(iterations: 250)
-        // An emulated loop is three decades behind; the entry alone, on a host that is emulated itself, hardly two.
-        let first = Double(short) / Double(max(shortHost, 1))
+        // The way into the guest and back costs the same whatever the loop, and more than the loop on a host that is emulated
+        // itself: it is taken off. The shortest of several tries counts, as any may be interrupted.
+        func net(_ iterations: UInt32, tries: Int) throws(EngineError) -> Double {
+            var loop = UInt64.max, entry = UInt64.max
+            for _ in 0..<tries {
+                entry = min(entry, try guest.time(iterations: 1))
+                loop = min(loop, try guest.time(iterations: iterations))
+            }
+            return Double(loop > entry ? loop - entry : 1) / Double(max(hostTime(iterations: iterations), 1))
+        }
+        // An emulated loop is three decades behind, which a short one shows.
+        let first = try net(250, tries: 3)
         if first > 300 { return EngineProbe(slowdown: first) }
-        let empty = try guest.time(iterations: 1)
-        let long = min(try guest.time(iterations: 20_000), try guest.time(iterations: 20_000))
-        let net = long > empty ? long - empty : 1
-        return EngineProbe(slowdown: Double(net) / Double(max(hostTime(iterations: 20_000), 1)))
+        return EngineProbe(slowdown: try net(20_000, tries: 2))
     }
 
     /// The loop on the host, in ticks of its time-stamp counter; the shorter of two, as one may be interrupted.

@@ -28,4 +28,21 @@ import X86
             #expect(Exclusions.reason(for: row) != nil, "no case of \(row.mnemonic.name) \(row.map) \(row.opcode), row \(row.rawValue)")
         }
     }
+
+    /// What a block does with several instructions: flags that nobody makes, comparisons fused with a branch, links.
+    @Test func sequencesAgreeWithTheHost() throws {
+        func variable(_ name: String) -> String? { getenv(name).map { String(cString: $0) } }
+        let seed = variable("WINDHOVER_DIFF_SEED").flatMap { UInt64($0) } ?? UInt64(getpid()) &* 1_000_003 &+ UInt64(time(nil))
+        let count = variable("WINDHOVER_DIFF_SEQUENCES").flatMap { Int($0) } ?? 60_000
+        print("sequences: WINDHOVER_DIFF_SEED=\(seed) WINDHOVER_DIFF_SEQUENCES=\(count)")
+        let subject = try SoftwareSubject()
+        let runner = try DifferentialRunner(seed: seed, subject: subject)
+        runner.examplesPerRow = 1
+        try runner.runSequences(count, of: SequenceRows { subject.has($0) })
+        let report = runner.report
+        print(report.summary)
+        #expect(report.lost.isEmpty, "\(report.lost.prefix(10).joined(separator: "\n"))")
+        #expect(report.sequences == count)
+        #expect(report.mismatchCount == 0, "seed \(seed): \(report.mismatchCount) of \(report.cases) sequences differ\n\(report.told)")
+    }
 }

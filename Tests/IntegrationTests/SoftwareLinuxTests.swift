@@ -63,6 +63,37 @@ extension SlowTiers {
             #expect(result.status == 0 && result.output.contains("typed: 42"), "\(result.summary)")
         }
 
+        /// The image's own busybox, and the host's, which is of the same package: code that is built for size.
+        @Test func busyboxAnswersAsOnTheHost() async throws {
+            if !FileManager.default.isExecutableFile(atPath: "/bin/busybox") {
+                try Requirement.missing("interpreter", "there is no /bin/busybox")
+            }
+            let script = try String(contentsOfFile: Repository.root + "/Tests/IntegrationTests/rig/shell-checks", encoding: .utf8)
+            let host = try await ChildProcess.run(
+                ["/bin/busybox", "env", "-i", "PATH=/nowhere", "/bin/busybox", "sh"], input: Array(script.utf8), deadline: 60)
+            let expected = ExpectedOutput.lines(of: host.output)
+            try #require(host.status == 0 && expected.count > 150, "the host's own answers: \(host.summary)")
+            try await Self.image()
+            let files = try #require(ImageStore().image("linux")).files
+            // Archives one behind the other are one tree; the script is too long for a command line.
+            var archive = CPIOArchive()
+            archive.addFile("checks", Array(script.utf8))
+            let initrd = Repository.root + "/.build/rig/shell-checks.cpio"
+            try FileManager.default.createDirectory(
+                atPath: (initrd as NSString).deletingLastPathComponent, withIntermediateDirectories: true)
+            try (Data(contentsOf: URL(fileURLWithPath: files.initrd)) + Data(archive.finished())).write(to: URL(fileURLWithPath: initrd))
+            let encoded = Data("echo @answers; sh /checks; echo @end".utf8).base64EncodedString()
+            let result = try await Hover.run(
+                [files.kernel, "--initrd", initrd, "--engine", "interpreter", "--memory", "256M", "--append", "quiet windhover.exec=\(encoded)"],
+                deadline: 90)
+            let lines = ExpectedOutput.lines(of: result.output)
+            let begin = try #require(lines.firstIndex(of: "@answers"), "\(result.summary)")
+            let end = try #require(lines.firstIndex(of: "@end"), "\(result.summary)")
+            let answers = Array(lines[(begin + 1)..<end])
+            for (answer, right) in zip(answers, expected) { #expect(answer == right) }
+            #expect(answers.count == expected.count, "\(result.summary)")
+        }
+
         /// The same programs do the same work here and there: their answers are the processor's this runs on.
         @Test func programsAnswerAsOnTheHost() async throws {
             try await Self.image()

@@ -122,6 +122,16 @@ struct CPIOReader {
         #expect(SmallRoot.initScript.hasSuffix("poweroff -f\n"))
     }
 
+    /// An image that is there already keeps its root: another root needs another format, or it reaches nobody.
+    @Test func anotherRootIsAnotherFormat() {
+        let archive = SmallRoot.archive(busybox: busybox, applets: ["bin/sh"])
+        // FNV-1a.
+        let digest = archive.reduce(0xCBF2_9CE4_8422_2325 as UInt64) { ($0 ^ UInt64($1)) &* 0x0000_0100_0000_01B3 }
+        #expect(
+            [ImageManifest.currentFormat: String(digest, radix: 16)] == [3: "bd4a9a6486e8398f"],
+            "raise ImageManifest.currentFormat, and note the new root's digest here")
+    }
+
     @Test func theInitScriptParses() throws {
         let directory = TemporaryDirectory()
         for (name, text) in [("init", SmallRoot.initScript), ("profile", SmallRoot.profile)] {

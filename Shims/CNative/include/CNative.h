@@ -17,6 +17,7 @@
 #define CNATIVE_STACK 0x20020000u      // one page, read and write
 #define CNATIVE_PAGE 4096u
 #define CNATIVE_SLOTS 32u
+#define CNATIVE_CODE_BYTES 64u
 
 enum {
   // Run to the INT3 that follows the instruction; without it, single-step.
@@ -34,7 +35,7 @@ typedef struct {
   // What stopped it: the signal, and from the frame the vector, the error code and CR2.
   uint64_t signal, vector, error, cr2, cs;
   uint64_t code_offset, code_length;
-  uint8_t code[40];
+  uint8_t code[CNATIVE_CODE_BYTES];
   uint8_t fxsave[512];
   // The two data pages, then the stack page.
   uint8_t memory[3 * 4096];

@@ -3,7 +3,7 @@ import FoundationEssentials
 /// What a cached image is made of: the file `manifest.json` beside its files.
 struct ImageManifest: Codable, Hashable {
     /// The form of this file and of those beside it, the prepared kernel and the root's init included.
-    static let currentFormat = 2
+    static let currentFormat = 3
 
     struct Package: Codable, Hashable {
         var name: String

@@ -93,6 +93,8 @@ enum SmallRoot {
             echo
             setsid cttyhack sh -c 'sh -l; stty echo'
         fi
+        status=$?
+        [ "$status" -gt 128 ] && echo "init: signal $((status - 128)) ended the session"
         # Setting a terminal waits until all of its output is out, which -f would cut off.
         stty echo
         poweroff -f

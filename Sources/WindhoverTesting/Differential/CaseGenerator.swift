@@ -28,13 +28,7 @@ package struct CaseGenerator {
     /// Fills `record` with a case of `row`.
     /// - Returns: nil where a draw gave an encoding that `Exclusions` keeps out; draw again.
     package mutating func generate(_ row: RowID, mode: CodeMode, into record: CaseRecord) -> GeneratedCase? {
-        guard var encoder = encoders[mode == .bits64 ? 1 : 0][Int(row.rawValue)] else { return nil }
-        encoder.allowsRedundantPrefixes = random.oneIn(12)
-        let encoding = encoder.encode(using: &random)
-        guard encoding.bytes.count <= Decoder.longestInstruction, Exclusions.reason(for: row) == nil,
-            let instruction = try? Decoder.decode(encoding.bytes.span, mode: mode), Exclusions.allows(instruction)
-        else { return nil }
-        var draft = Draft(row: row, mode: mode, encoding: encoding, instruction: instruction, record: record)
+        guard var draft = draft(of: row, mode: mode, into: record) else { return nil }
         fillRegisters(draft)
         fillFloatingPoint(draft)
         fillMemory(record)
@@ -58,8 +52,23 @@ package struct CaseGenerator {
             for number in 0..<16 { record[general: number] = number < 8 ? record[general: number] & 0xFFFF_FFFF : 0 }
         }
         return GeneratedCase(
-            row: row, instruction: final, usesBreakpoint: draft.usesBreakpoint,
+            row: row, instruction: final, usesBreakpoint: draft.usesBreakpoint, isSequence: false,
             comparison: Comparison(final, record))
+    }
+
+    /// Some encoding of `row`; nil where there is none in this mode.
+    mutating func encode(_ row: RowID, mode: CodeMode) -> RowEncoder.Encoding? {
+        guard var encoder = encoders[mode == .bits64 ? 1 : 0][Int(row.rawValue)] else { return nil }
+        encoder.allowsRedundantPrefixes = random.oneIn(12)
+        return encoder.encode(using: &random)
+    }
+
+    mutating func draft(of row: RowID, mode: CodeMode, into record: CaseRecord) -> Draft? {
+        guard let encoding = encode(row, mode: mode), encoding.bytes.count <= Decoder.longestInstruction,
+            Exclusions.reason(for: row) == nil, let instruction = try? Decoder.decode(encoding.bytes.span, mode: mode),
+            Exclusions.allows(instruction)
+        else { return nil }
+        return Draft(row: row, mode: mode, encoding: encoding, instruction: instruction, record: record)
     }
 
     /// A case being made.
@@ -91,9 +100,12 @@ package struct CaseGenerator {
 
 /// A case and what is known of it.
 package struct GeneratedCase {
+    /// Of the first instruction, where there are several.
     package let row: RowID
     package let instruction: Instruction
     package let usesBreakpoint: Bool
+    /// Several instructions, which end at an INT3 that is part of the outcome.
+    package let isSequence: Bool
     package let comparison: Comparison
 }
 

@@ -60,10 +60,13 @@ internal import CNative
 
     package var code: [UInt8] { (0..<codeLength).map { unsafe cnative_code(slot)[$0] } }
 
+    /// Bytes of code that a record holds.
+    static let longestCode = Int(CNATIVE_CODE_BYTES)
+
     func setCode(_ bytes: [UInt8], at offset: Int) {
         unsafe slot.pointee.code_offset = UInt64(offset)
-        unsafe slot.pointee.code_length = UInt64(min(bytes.count, 40))
-        for (position, byte) in bytes.prefix(40).enumerated() { unsafe cnative_code(slot)[position] = byte }
+        unsafe slot.pointee.code_length = UInt64(min(bytes.count, Self.longestCode))
+        for (position, byte) in bytes.prefix(Self.longestCode).enumerated() { unsafe cnative_code(slot)[position] = byte }
     }
 
     /// The FXSAVE image, 512 bytes.

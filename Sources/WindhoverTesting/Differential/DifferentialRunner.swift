@@ -20,6 +20,8 @@ package final class DifferentialRunner {
     package struct Report: Sendable {
         package var cases = 0
         package var faults = 0
+        /// How many of the cases have several instructions.
+        package var sequences = 0
         package var compatibilityCases = 0
         /// How many cases each row had.
         package var perRow: [Int]
@@ -33,7 +35,7 @@ package final class DifferentialRunner {
 
         package var summary: String {
             let rows = perRow.count { $0 > 0 }
-            var text = "\(cases) cases of \(rows) rows, \(compatibilityCases) in 32-bit code, \(faults) of them faults; \(mismatchCount) differ"
+            var text = "\(cases) cases of \(rows) rows, \(compatibilityCases) in 32-bit code, \(sequences) sequences, \(faults) faults; \(mismatchCount) differ"
             let excluded = Dictionary(grouping: RowID.all.filter { Exclusions.reason(for: $0) != nil }) { Exclusions.reason(for: $0) ?? "" }
             for (reason, rows) in excluded.sorted(by: { $0.key < $1.key }) {
                 text += "\n  not tested, as it \(reason): \(Set(rows.map(\.mnemonic.name)).sorted().joined(separator: " "))"
@@ -101,6 +103,24 @@ package final class DifferentialRunner {
         }
     }
 
+    /// Runs `count` sequences, of which one in four is 32-bit code.
+    package func runSequences(_ count: Int, of rows: SequenceRows) throws {
+        var done = 0
+        while done < count {
+            var batch: [GeneratedCase] = []
+            while batch.count < min(Sandbox.slots, count &- done) {
+                let input = inputs[batch.count]
+                let mode = generator.random.below(4) == 0 ? CodeMode.bits32 : .bits64
+                guard let made = generator.generateSequence(of: rows, mode: mode, into: input) else { continue }
+                batch.append(made)
+                native[batch.count &- 1].copy(from: input)
+            }
+            try runBatch(batch)
+            report.sequences &+= batch.count
+            done &+= batch.count
+        }
+    }
+
     private func runBatch(_ batch: [GeneratedCase]) throws {
         do { try native.run(count: batch.count) } catch {
             guard case .lost(let position, _) = error, position < batch.count else { throw error }
@@ -147,8 +167,16 @@ package final class DifferentialRunner {
     /// Bytes, text and inputs: what is needed to see the case again.
     private func describe(_ generated: GeneratedCase, _ input: CaseRecord) -> String {
         let instruction = generated.instruction
-        let bytes = input.code.prefix(Int(instruction.length)).map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }
-        var text = "\(bytes.joined(separator: " "))  \(Disassembler.text(instruction, at: input.rip))"
+        let code = input.code
+        let bytes = (generated.isSequence ? code[...] : code.prefix(Int(instruction.length))).map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }
+        var text = "\(bytes.joined(separator: " "))"
+        var offset = 0
+        repeat {
+            let rest = Array(code[offset...])
+            guard let next = try? Decoder.decode(rest.span, mode: instruction.mode) else { break }
+            text += "  \(Disassembler.text(next, at: input.rip &+ UInt64(offset)))"
+            offset += Int(next.length)
+        } while generated.isSequence && offset < code.count
         text += "  (row \(generated.row.rawValue), \(instruction.mode))\n  in: RIP \(hexadecimal(input.rip)) RFLAGS \(hexadecimal(input.rflags))"
         for number in 0..<16 {
             text += " \(Register(.general64, UInt8(number)).description.uppercased()) \(hexadecimal(input[general: number]))"

@@ -70,10 +70,10 @@ package import X86
         }
         setRegisters(input)
         // Of the cases that end at an INT3, every other runs as a block does, handlers, links and all; the rest steps.
-        let asBlock = generated.usesBreakpoint && input.rip & 1 == 0
+        let asBlock = generated.isSequence || generated.usesBreakpoint && input.rip & 1 == 0
         if asBlock { _ = cpu.run() } else { _ = cpu.step(count: 1) }
         readOutcome(outcome)
-        if asBlock, outcome.vector == 3, outcome.rip == input.rip &+ UInt64(generated.instruction.length) &+ 1 {
+        if asBlock, !generated.isSequence, outcome.vector == 3, outcome.rip == input.rip &+ UInt64(generated.instruction.length) &+ 1 {
             outcome.vector = Comparison.completed
             outcome.rip = outcome.rip &- 1
         } else {
