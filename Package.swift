@@ -67,7 +67,7 @@ let package = Package(
         .target(
             name: "Windhover",
             dependencies: [
-                "Machine", "Boot", "VMCore", "CHost", "CBuiltinGuest", .product(name: "Logging", package: "swift-log"),
+                "Machine", "Devices", "Boot", "VMCore", "CHost", "CBuiltinGuest", .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: strict),
         .target(
@@ -98,7 +98,7 @@ let package = Package(
             swiftSettings: testing),
         .testTarget(name: "DevicesTests", dependencies: ["Devices", "WindhoverTesting"], swiftSettings: testing),
         .testTarget(name: "BootTests", dependencies: ["Boot", "CCompression"], swiftSettings: testing),
-        .testTarget(name: "MachineTests", dependencies: ["Machine", "KVM", "VMCore", "WindhoverTesting"], swiftSettings: testing),
+        .testTarget(name: "MachineTests", dependencies: ["Machine", "KVM", "SoftCPU", "VMCore", "WindhoverTesting"], swiftSettings: testing),
         .testTarget(
             name: "WindhoverTests", dependencies: ["Windhover", "WindhoverTesting", "CHost"], swiftSettings: testing),
         .testTarget(

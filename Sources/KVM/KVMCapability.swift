@@ -25,6 +25,8 @@ public struct KVMCapability: Hashable, Sendable {
         "KVM_CAP_USER_MEMORY", KVM_CAP_USER_MEMORY, required: true, "guest memory from the monitor's own")
     static let setTSSAddress = KVMCapability(
         "KVM_CAP_SET_TSS_ADDR", KVM_CAP_SET_TSS_ADDR, required: true, "real mode on VT-x")
+    static let identityMap = KVMCapability(
+        "KVM_CAP_SET_IDENTITY_MAP_ADDR", KVM_CAP_SET_IDENTITY_MAP_ADDR, required: true, "code without paging on VT-x")
     static let extendedCPUID = KVMCapability(
         "KVM_CAP_EXT_CPUID", KVM_CAP_EXT_CPUID, required: true, "choosing what CPUID tells the guest")
     static let mpState = KVMCapability(
@@ -49,24 +51,21 @@ public struct KVMCapability: Hashable, Sendable {
     static let emulationFailure = KVMCapability(
         "KVM_CAP_EXIT_ON_EMULATION_FAILURE", KVM_CAP_EXIT_ON_EMULATION_FAILURE,
         "naming instructions that KVM cannot emulate")
-    static let irqFD = KVMCapability("KVM_CAP_IRQFD", KVM_CAP_IRQFD, "interrupts from an event descriptor")
-    static let ioEventFD = KVMCapability(
-        "KVM_CAP_IOEVENTFD", KVM_CAP_IOEVENTFD, "notifications without an exit to the monitor")
-    static let xsave = KVMCapability("KVM_CAP_XSAVE", KVM_CAP_XSAVE, "saving the extended registers")
+    static let xsave = KVMCapability("KVM_CAP_XSAVE", KVM_CAP_XSAVE, required: true, "saving the extended registers")
     static let xsave2 = KVMCapability("KVM_CAP_XSAVE2", KVM_CAP_XSAVE2, "extended registers over 4 KiB")
-    static let xcrs = KVMCapability("KVM_CAP_XCRS", KVM_CAP_XCRS, "saving XCR0")
+    static let xcrs = KVMCapability("KVM_CAP_XCRS", KVM_CAP_XCRS, required: true, "saving XCR0")
     static let debugRegisters = KVMCapability(
-        "KVM_CAP_DEBUGREGS", KVM_CAP_DEBUGREGS, "saving the debug registers")
+        "KVM_CAP_DEBUGREGS", KVM_CAP_DEBUGREGS, required: true, "saving the debug registers")
     static let vcpuEvents = KVMCapability(
-        "KVM_CAP_VCPU_EVENTS", KVM_CAP_VCPU_EVENTS, "saving interrupts that are on their way")
+        "KVM_CAP_VCPU_EVENTS", KVM_CAP_VCPU_EVENTS, required: true, "saving interrupts that are on their way")
     static let maximumVCPUs = KVMCapability("KVM_CAP_MAX_VCPUS", KVM_CAP_MAX_VCPUS, "the most CPUs a guest can have")
     static let memorySlots = KVMCapability("KVM_CAP_NR_MEMSLOTS", KVM_CAP_NR_MEMSLOTS, "regions of guest memory")
 
     /// All of them, the required ones first: what `hover doctor` lists.
     public static let all: [KVMCapability] = [
-        .userMemory, .irqChip, .setTSSAddress, .extendedCPUID, .mpState, .immediateExit,
+        .userMemory, .irqChip, .setTSSAddress, .identityMap, .extendedCPUID, .mpState, .immediateExit,
+        .xsave, .xcrs, .debugRegisters, .vcpuEvents,
         .pit2, .splitIRQChip, .irqRouting, .signalMSI, .syncRegisters, .tscDeadline, .tscFrequency,
-        .userSpaceMSR, .emulationFailure, .irqFD, .ioEventFD, .xsave, .xsave2, .xcrs, .debugRegisters,
-        .vcpuEvents, .maximumVCPUs, .memorySlots,
+        .userSpaceMSR, .emulationFailure, .xsave2, .maximumVCPUs, .memorySlots,
     ]
 }

@@ -124,7 +124,8 @@ extension CPU {
         guard bits & ~marked != 0 else { return }
         marked |= bits
         let owners = Host.load(UInt8.self, s.codeOwners &+ UInt(page))
-        if owners & s.codeBit != 0, chost_load32(s.codeChunks &+ UInt(page) &* 4) & bits == bits { return }
+        // The eighth bit stands for many, one of whom may still wait for write tags to go.
+        if owners & s.codeBit != 0, s.codeBit != 0x80, chost_load32(s.codeChunks &+ UInt(page) &* 4) & bits == bits { return }
         markCodeSlow(page, bits)
     }
 
@@ -178,6 +179,8 @@ extension CPU {
     @inline(never)
     func codeWritten(_ page: UInt64, _ offset: UInt64, _ size: Int) {
         let bits = CodePages.chunks(offset, offset &+ UInt64(truncatingIfNeeded: max(size, 1) &- 1))
+        // First the store, then the look at the marks: who decodes does it the other way round.
+        chost_fence()
         guard chost_load32(s.codeChunks &+ UInt(page) &* 4) & bits != 0 else { return }
         dropBlocks(onPage: page)
         if releaseCode(page: page) { vcpu.engine.codePages.changed(page, by: vcpu.index) }

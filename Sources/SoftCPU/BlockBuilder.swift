@@ -36,7 +36,9 @@ struct BlockBuilder {
             count &+= 1
             return
         }
-        if let hot = HotSelection(instruction, rip: address(offset), mode: mode, live: live) {
+        // A hot branch may go on in another block, with no look at what the one instruction was run by itself for: a trap, a
+        // breakpoint, an interrupt that waits for the end of a shadow.
+        if let hot = HotSelection(instruction, rip: address(offset), mode: mode, live: live), !(isSingle && hot.isBranch) {
             addHot(hot, instruction, offset: offset)
         } else {
             if HostOperations.covers(instruction.row) {
@@ -72,6 +74,7 @@ struct BlockBuilder {
     /// - Returns: false where there is no handler for the two.
     mutating func addFused(_ first: Instruction, _ second: Instruction, offset: Int) -> Bool {
         guard !isSingle, let target = second.branchTarget(at: address(offset &+ Int(first.length))),
+            HotSelection.isPossible(target),
             var hot = HotSelection(comparison: first, branch: second, rip: address(offset), mode: mode)
         else { return false }
         hot.fields.number = UInt8(truncatingIfNeeded: count)

@@ -96,9 +96,7 @@ extension CPU {
             }
             if instruction.row.map.isVEX, instruction.row.unit != .integer || isReal { return .undefined }
             if HostOperations.covers(instruction.row) {
-                guard let operations = vcpu.engine.hostOperations,
-                    let operation = unsafe operations.prepare(instruction, bytes: pointer)
-                else { return .undefined }
+                guard let operation = unsafe vcpu.engine.hostOperations.prepare(instruction, bytes: pointer) else { return .undefined }
                 Host.store(operation, address &+ Layout.scratchHost)
             }
             return .instruction(instruction)
@@ -149,6 +147,9 @@ extension CPU {
                 last = decoded
                 break
             }
+            let end = rip &+ UInt64(truncatingIfNeeded: used &+ Int(instruction.length) &- 1)
+            // What does not lie within the segment is #GP when its turn comes.
+            if !is64, end > UInt64(cs.limit) { break }
             Host.store(instruction, decodedSlot(count))
             Host.store(Host.load(HostOperation.self, address &+ Layout.scratchHost), decodedSlot(count) &+ 64)
             count &+= 1
@@ -227,7 +228,7 @@ extension CPU {
     private func liveSlot(_ index: Int) -> UInt { address &+ Layout.live &+ UInt(bitPattern: index) }
 
     /// For each decoded instruction, the flags that something reads before they are written again: those it must make.
-    /// At the block's end all may be read.
+    /// At the block's end all may be read; and by whoever handles a fault, who sees them in RFLAGS on the stack.
     private func markLiveFlags(_ count: Int) {
         var live: UInt8 = 0x3F
         var index = count
@@ -237,13 +238,38 @@ extension CPU {
             let instruction = Host.load(Instruction.self, decodedSlot(index))
             let row = instruction.row
             if row.isBranch { continue }
+            guard Self.isHidden(instruction) else {
+                live = 0x3F
+                continue
+            }
             // Counts of zero change nothing: only what is written whatever the operands are ends a flag's life.
             var written = row.flagsWritten.rawValue
             switch instruction.mnemonic {
-            case .shl, .shr, .sar, .rol, .ror, .rcl, .rcr, .shld, .shrd, .cmps, .scas: written = 0
+            case .shl, .shr, .sar, .rol, .ror, .rcl, .rcr, .shld, .shrd: written = 0
             default: break
             }
             live = live & ~written | row.flagsRead.rawValue & 0x3F
+        }
+    }
+
+    /// Whether nobody sees RFLAGS between it and the next: it has a handler of its own, behind which no interrupt is looked
+    /// for, and works on registers alone, so that it never faults.
+    private static func isHidden(_ i: Instruction) -> Bool {
+        guard i.row.unit == .integer, !i.hasMemory || i.mnemonic == .lea, i.size(0) != 2 else { return false }
+        func isGeneral(_ operand: Int) -> Bool {
+            i.kind(operand) != .register || i.register(operand).registerClass.rawValue <= 4 && i.register(operand).registerClass != .high8
+        }
+        guard isGeneral(0), isGeneral(1) else { return false }
+        switch i.mnemonic {
+        case .nop, .endbr64, .pause, .cqo, .cdq, .cdqe, .add, .or, .adc, .sbb, .and, .sub, .xor, .cmp, .test, .mov, .movzx, .movsx, .movsxd,
+            .inc, .dec, .neg, .not, .shl, .shr, .sar, .rol, .bswap, .cmova, .cmovae, .cmovb, .cmovbe, .cmove, .cmovg, .cmovge, .cmovl,
+            .cmovle, .cmovne, .cmovno, .cmovnp, .cmovns, .cmovo, .cmovp, .cmovs, .seta, .setae, .setb, .setbe, .sete, .setg, .setge,
+            .setl, .setle, .setne, .setno, .setnp, .setns, .seto, .setp, .sets:
+            return true
+        case .lea: return i.mode == .bits64 && i.addressSize == 8
+        case .imul: return i.operandCount >= 2
+        case .xchg: return i.size(0) == 8
+        default: return false
         }
     }
 

@@ -36,6 +36,8 @@ extension CPU {
             do throws(Fault) {
                 try deliverOnce(event)
                 s.injected = 0
+                // The handler of a #DB may touch the debug registers. Source: [SDM3 §18.2.4].
+                if event.vector == 1, event.kind == .exception { s.dr7 &= ~0x2000 }
                 return true
             } catch {
                 if error.vector == 0xFF || event.vector == 8 && event.kind == .exception { return false }
@@ -121,6 +123,7 @@ extension CPU {
         guard segment.isCode, segment.dpl <= s.cpl else { throw .protection(selectorCode | event.external) }
         guard segment.isPresent else { throw .notPresent(selectorCode | event.external) }
         guard segment.isLong, !segment.isBig else { throw .protection(selectorCode | event.external) }
+        guard isCanonical(target) else { throw .protection(event.external) }
 
         let newCPL = segment.isConforming ? s.cpl : segment.dpl
         var rsp: UInt64
@@ -226,7 +229,8 @@ extension CPU {
         if newCPL < s.cpl || fromV86 {
             let (stack, newESP) = try innerStack(newCPL, event.external)
             guard target <= UInt64(segment.limit) else { throw .protection(event.external) }
-            var frame = StackFrame(stack: stack, sp: newESP, size: size, user: newCPL == 3)
+            let stackCode = stack.selector & 0xFFFC | event.external
+            var frame = StackFrame(stack: stack, sp: newESP, size: size, user: newCPL == 3, code: stackCode)
             if fromV86 {
                 try push(&frame, UInt64(self.segment(SegmentIndex.gs).selector))
                 try push(&frame, UInt64(self.segment(SegmentIndex.fs).selector))
@@ -249,7 +253,7 @@ extension CPU {
             self[4] = stack.isBig ? frame.sp : self[4] & ~0xFFFF | frame.sp & 0xFFFF
         } else {
             guard target <= UInt64(segment.limit) else { throw .protection(event.external) }
-            var frame = StackFrame(stack: ss, sp: self[4], size: size, user: isUser)
+            var frame = StackFrame(stack: ss, sp: self[4], size: size, user: isUser, code: event.external)
             try push(&frame, flags)
             try push(&frame, UInt64(cs.selector))
             try push(&frame, s.rip)
@@ -274,6 +278,8 @@ extension CPU {
         var sp: UInt64
         var size: Int
         var user: Bool
+        /// The error code of the #SS where there is no room.
+        var code: UInt16
     }
 
     func push(_ frame: inout StackFrame, _ value: UInt64) throws(Fault) {
@@ -282,9 +288,9 @@ extension CPU {
         let last = next &+ UInt64(truncatingIfNeeded: frame.size &- 1)
         let limit = UInt64(frame.stack.limit)
         if frame.stack.attributes & 0x1C == 0x14 {
-            if next <= limit || last > mask { throw .stack(frame.stack.selector & 0xFFFC) }
+            if next <= limit || last > mask { throw .stack(frame.code) }
         } else if last > limit {
-            throw .stack(frame.stack.selector & 0xFFFC)
+            throw .stack(frame.code)
         }
         try store((frame.stack.base &+ next) & 0xFFFF_FFFF, frame.size, value, user: frame.user)
         frame.sp = next

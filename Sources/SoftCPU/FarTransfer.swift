@@ -235,7 +235,8 @@ extension CPU {
             self[4] = rsp &- 32
         } else {
             let (stack, esp) = try innerStack(newCPL, 0)
-            var frame = StackFrame(stack: stack, sp: esp, size: gate.size, user: newCPL == 3)
+            var frame = StackFrame(
+                stack: stack, sp: esp, size: gate.size, user: newCPL == 3, code: stack.selector & 0xFFFC)
             let oldSP = self[4]
             try push(&frame, UInt64(ss.selector))
             try push(&frame, oldSP)
@@ -443,6 +444,7 @@ extension CPU {
         s.rip = s.lstar
         let selector = UInt16(truncatingIfNeeded: s.star &>> 32) & 0xFFFC
         rflags = rflags & ~s.fmask & ~RFLAGS.rf
+        s.stepTrap = StepTrap.asEnded
         setFlat(SegmentIndex.cs, selector, 0xA9B)
         setFlat(SegmentIndex.ss, selector &+ 8, 0xC93)
         setCPL(0)
@@ -467,6 +469,8 @@ extension CPU {
         let flags = self[11] & (RFLAGS.all & ~(RFLAGS.rf | RFLAGS.vm)) | 2
         s.rip = wide ? self[1] : self[1] & 0xFFFF_FFFF
         rflags = flags
+        s.stepTrap = StepTrap.asEnded
+        if flags & RFLAGS.tf != 0 { s.pendingDebug |= 0x4000 }
         setFlat(SegmentIndex.cs, (wide ? base &+ 16 : base) | 3, wide ? 0xAFB : 0xCFB)
         setFlat(SegmentIndex.ss, (base &+ 8) | 3, 0xCF3)
         setCPL(3)
@@ -508,7 +512,7 @@ extension CPU {
         let event = Event(vector: vector, kind: kind)
         do throws(Fault) {
             try deliverSoftware(event)
-            s.trapSuppressed = 1
+            s.stepTrap = StepTrap.never
         } catch {
             // The instruction itself faults.
             s.rip = start

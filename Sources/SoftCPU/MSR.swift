@@ -53,8 +53,21 @@ enum MSR {
         case 0x258, 0x259: UInt(index &- 0x258) &+ 17
         case 0x268...0x26F: UInt(index &- 0x268) &+ 19
         case 0x2FF: 27
-        case 0x48: 28
+        case specControl: 28
         default: nil
+        }
+    }
+
+    /// Whether a stored register takes a value: types of memory that there are, and no reserved bit.
+    /// Source: [SDM3 §12.11.2], [SDM4] IA32_SPEC_CTRL.
+    static func isStorable(_ value: UInt64, in index: UInt32) -> Bool {
+        func isType(_ type: UInt64) -> Bool { type <= 6 && type != 2 && type != 3 }
+        let address: UInt64 = 0xFF_FFFF_F000
+        switch index {
+        case specControl: return value & ~7 == 0
+        case mtrrDefault: return value & ~0xCFF == 0 && isType(value & 0xFF)
+        case 0x200...0x20F: return index & 1 == 0 ? value & ~(address | 0xFF) == 0 && isType(value & 0xFF) : value & ~(address | 0x800) == 0
+        default: return (0..<8 as Range<UInt64>).allSatisfy { isType(value &>> ($0 &* 8) & 0xFF) }
         }
     }
 }
@@ -95,9 +108,15 @@ extension CPU {
         }
     }
 
+    func setTSCOffset(_ offset: UInt64) {
+        s.tscOffset = offset
+        vcpu.local?.setTSCOffset(offset)
+    }
+
     /// - Returns: false for #GP.
     func writeMSR(_ index: UInt32, _ value: UInt64) -> Bool {
         if let place = MSR.stored(index) {
+            guard MSR.isStorable(value, in: index) else { return false }
             Host.store(value, address &+ Layout.stored &+ place &* 8)
             return true
         }
@@ -106,12 +125,10 @@ extension CPU {
             let offset = value &- vcpu.engine.time.ticks
             // IA32_TSC_ADJUST follows what is written to the counter. Source: [SDM3 §18.17.3].
             s.tscAdjust &+= offset &- s.tscOffset
-            s.tscOffset = offset
-            vcpu.local?.setTSCOffset(offset)
+            setTSCOffset(offset)
         case MSR.tscAdjust:
-            s.tscOffset &+= value &- s.tscAdjust
+            setTSCOffset(s.tscOffset &+ (value &- s.tscAdjust))
             s.tscAdjust = value
-            vcpu.local?.setTSCOffset(s.tscOffset)
         case MSR.predictorCommand, MSR.microcodeRevision: return true
         case MSR.sysenterCS: s.sysenterCS = value
         case MSR.sysenterESP:

@@ -239,6 +239,7 @@ private func executeAgain(_ cpu: CPU, _ op: Op) -> Bool {
     let insn = Insn(cpu.address &+ Layout.scratchInsn)
     guard cpu.decodeAgain(block, op, into: insn) else {
         // Somebody else rewrote it meanwhile: what is there now is what is executed.
+        if let page = cpu.ramPage(block.h.physical) { cpu.dropBlocks(onPage: page) }
         cpu.s.rip = rip
         cpu.s.link = 0
         cpu.s.codeChanged = 1

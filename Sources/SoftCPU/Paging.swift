@@ -74,7 +74,9 @@ extension CPU {
             }
             let isDirty = access.isWrite || walk.rights & Entry.dirty != 0
             if walk.isLarge { noteLarge(linear, global: walk.isGlobal && !access.isUser) }
-            enter(linear, walk.physical, writable: writable && isDirty, executable: executable, access, global: walk.isGlobal)
+            // A protection key may allow reading alone: then a write is to come here again.
+            let keyAllows = access.isWrite || s.cr4 & CR4.pke == 0
+            enter(linear, walk.physical, writable: writable && isDirty && keyAllows, executable: executable, access, global: walk.isGlobal)
             return walk.physical
         }
     }

@@ -80,6 +80,9 @@ extension CPU {
             enter(address, block, s.flagResult, s.flagCarries)
             if s.leave != Leave.next {
                 if !deliverFault() { return .shutdown }
+            } else if s.pendingDebug != 0 {
+                // SYSRET that loads TF.
+                if !deliverPendingDebug() { return .shutdown }
             }
         }
     }
@@ -110,7 +113,7 @@ extension CPU {
     func executeUnstopped() -> Bool {
         let wasStepped = s.flags & RFLAGS.tf != 0
         s.shadow = 0
-        s.trapSuppressed = 0
+        s.stepTrap = StepTrap.asBegun
         s.link = 0
         let block: UInt
         do throws(Fault) {
@@ -130,10 +133,22 @@ extension CPU {
         }
         // MOV SS holds traps back for one instruction.
         if s.shadow == 2 { return true }
-        if wasStepped, s.trapSuppressed == 0 { s.pendingDebug |= 0x4000 }
-        guard s.pendingDebug != 0 else { return true }
+        let traps =
+            switch s.stepTrap {
+            case StepTrap.asBegun: wasStepped
+            case StepTrap.asEnded: s.flags & RFLAGS.tf != 0
+            default: false
+            }
+        if traps { s.pendingDebug |= 0x4000 }
+        return s.pendingDebug == 0 || deliverPendingDebug()
+    }
+
+    /// Traps: #DB after an instruction.
+    private func deliverPendingDebug() -> Bool {
         s.dr6 = s.dr6 & ~0xF | s.pendingDebug
         s.pendingDebug = 0
+        // A debug exception ends HLT. Source: [SDM2 HLT].
+        if s.runState == 3 { s.runState = 0 }
         return deliver(Event(vector: 1, kind: .exception))
     }
 

@@ -202,6 +202,7 @@ extension CPU {
             {
                 mode |= Mode.flat
             }
+            mode |= Mode.limit(code.limit)
         }
         if s.cpl == 3 { mode |= Mode.user }
         if s.cr0 & (CR0.em | CR0.ts) == 0, s.cr4 & CR4.osfxsr != 0 { mode |= Mode.vector }

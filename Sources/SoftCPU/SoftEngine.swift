@@ -10,7 +10,7 @@ public import VMCore
     let codePages: CodePages
     let time: TimeSource
     /// x87, MMX and SSE on the host's own unit; nil where the host forbids executable memory: then they raise #UD.
-    let hostOperations: HostOperations?
+    let hostOperations: HostOperations
     /// One a vCPU, made before them, so that nothing that is sent to one that is not there yet gets lost.
     let attentions: [Attention]
 
@@ -48,10 +48,19 @@ public import VMCore
         self.memory = memory
         self.vcpuCount = vcpuCount
         attentions = (0..<vcpuCount).map { _ in Attention() }
+        // One that has not run yet has nothing that the others would have to wait for.
+        for attention in attentions { attention.raise(.outside) }
         codePages = CodePages(memory, attentions)
         guard codePages.owners != 0, codePages.chunks != 0 else { throw .host(call: "mmap of the code page table", errno: 12) }
         time = TimeSource(instructionClock)
-        hostOperations = try? HostOperations.open()
+        if let reason = HostFeatures().lack {
+            throw .unsupported(reason: "the interpreter executes vector instructions by the host's, and this \(reason)", remedy: "use a newer host")
+        }
+        do throws(HostOperationsError) { hostOperations = try HostOperations.open() } catch {
+            throw .unsupported(
+                reason: "the interpreter needs memory that it can make executable, and this host gives none: \(error)",
+                remedy: "allow this process executable memory")
+        }
         if let instructionClock, alarms != nil {
             fabric = InterruptFabric(
                 attentions: attentions,

@@ -143,7 +143,7 @@ struct Registers: BitwiseCopyable {
     /// The local APIC or the 8259A pair may have an interrupt: to be asked once IF is set.
     var interruptPossible: UInt8 = 0
     /// INT n has cleared TF: no trap follows it.
-    var trapSuppressed: UInt8 = 0
+    var stepTrap: UInt8 = 0
     var nmiPending: UInt8 = 0
     var nmiMasked: UInt8 = 0
     /// Instructions are executed one at a time: TF, breakpoints, `step`.
@@ -292,6 +292,19 @@ enum Mode {
     static var real: UInt32 { 16 }
     /// SSE instructions raise neither #UD nor #NM: CR4.OSFXSR, and neither CR0.EM nor CR0.TS.
     static var vector: UInt32 { 32 }
+    /// The code segment's limit outside 64-bit mode, in the bits from 11 on: as a descriptor has it, 20 bits and a
+    /// granularity. Blocks end at it, and belong to it.
+    static func limit(_ limit: UInt32) -> UInt32 { (limit > 0xF_FFFF ? limit &>> 12 | 1 &<< 20 : limit) &<< 11 }
+}
+
+/// Which TF decides of the trap after an instruction. Source: [SDM3 §18.3.1.4].
+enum StepTrap {
+    /// The one it began with.
+    static var asBegun: UInt8 { 0 }
+    /// None: INT n, INT3, INTO.
+    static var never: UInt8 { 1 }
+    /// The one it ended with: SYSCALL, which masks it for the kernel, and SYSRET.
+    static var asEnded: UInt8 { 2 }
 }
 
 enum RFLAGS {

@@ -37,6 +37,17 @@ extension Segment {
 }
 
 extension CPU {
+    var debugState: DebugRegisters {
+        var debug = DebugRegisters()
+        debug.dr0 = s.dr.0
+        debug.dr1 = s.dr.1
+        debug.dr2 = s.dr.2
+        debug.dr3 = s.dr.3
+        debug.dr6 = s.dr6
+        debug.dr7 = s.dr7
+        return debug
+    }
+
     var generalState: GeneralRegisters {
         get {
             var g = GeneralRegisters()
@@ -157,12 +168,7 @@ extension SoftVCPU {
         var state = VCPUState()
         state.general = cpu.generalState
         state.system = cpu.systemState
-        state.debug.dr0 = cpu.s.dr.0
-        state.debug.dr1 = cpu.s.dr.1
-        state.debug.dr2 = cpu.s.dr.2
-        state.debug.dr3 = cpu.s.dr.3
-        state.debug.dr6 = cpu.s.dr6
-        state.debug.dr7 = cpu.s.dr7
+        state.debug = cpu.debugState
         state.extended = [UInt8](repeating: 0, count: Self.extendedSize)
         for byte in 0..<512 { state.extended[byte] = Host.load(UInt8.self, cpu.fx &+ UInt(byte)) }
         // XSTATE_BV: x87 and SSE are there.
@@ -197,8 +203,12 @@ extension SoftVCPU {
             }
             // A component whose bit is clear is in its initial state. Source: [SDM1 §13.6].
             for byte in 0..<512 { Host.store(state.extended[byte], cpu.fx &+ UInt(byte)) }
-            Host.store(Host.load(UInt32.self, cpu.fx &+ 24) & 0xFFFF, cpu.fx &+ 24)
-            Host.store(0xFFFF as UInt32, cpu.fx &+ 28)
+            if state.extended[512] & 1 == 0 {
+                for byte in 0..<160 where byte < 24 || byte >= 32 { Host.store(0 as UInt8, cpu.fx &+ UInt(byte)) }
+                Host.store(FXSaveImage.fcwReset, cpu.fx)
+            }
+            if state.extended[512] & 2 == 0 { for byte in 160..<416 { Host.store(0 as UInt8, cpu.fx &+ UInt(byte)) } }
+            if let image = unsafe UnsafeMutableRawPointer(bitPattern: cpu.fx) { unsafe FXSaveImage.canonicalise(image) }
         }
         if !state.localAPIC.isEmpty, let local {
             let base = state.system.apicBase != 0 ? state.system.apicBase : local.readMSR(MSR.apicBase) ?? 0
@@ -213,6 +223,15 @@ extension SoftVCPU {
         cpu.s.dr7 = state.debug.dr7 & 0xFFFF_2BFF | 0x400
         cpu.s.pendingDebug = 0
         for register in state.msrs {
+            // What a guest writes to one of these two changes the other; this is not a guest.
+            if register.index == MSR.tsc {
+                cpu.setTSCOffset(register.value &- cpu.vcpu.engine.time.ticks)
+                continue
+            }
+            if register.index == MSR.tscAdjust {
+                cpu.s.tscAdjust = register.value
+                continue
+            }
             guard cpu.writeMSR(register.index, register.value) else {
                 throw .badState(
                     "the interpreter refuses 0x\(String(register.value, radix: 16)) in MSR 0x\(String(register.index, radix: 16))")

@@ -40,10 +40,12 @@ extension CPU {
         // A count of zero leaves a 32-bit rCX's upper half as it is.
         guard count != 0 else { return .next }
         var sinceLook: UInt64 = 0
+        // Steps and breakpoints come after each iteration.
+        let isSlow = s.slow != 0
         let untilZero = i.f.mnemonic == .cmps || i.f.mnemonic == .scas
         let wanted: UInt64 = i.f.prefixes & 2 != 0 ? 1 : 0
         while count != 0 {
-            let done = try bulk(i, size, count, mask)
+            let done = isSlow ? 0 : try bulk(i, size, count, mask)
             if done != 0 {
                 count &-= done
                 setCount(count, mask)
@@ -55,12 +57,13 @@ extension CPU {
                 sinceLook &+= 1
                 if untilZero, equal != wanted { return .next }
             }
-            if sinceLook >= Self.patience, count != 0 {
+            if sinceLook >= Self.patience || isSlow, count != 0 {
                 sinceLook = 0
                 if chost_load32(s.attention) != 0 || s.codeChanged != 0 || s.slow != 0 {
-                    // The instruction counts once: where it ends.
+                    // The instruction counts once: where it ends. What stopped it before its first iteration is not to do so
+                    // again before its next. Source: [SDM3 §18.3.1.1].
                     s.instructions &-= 1
-                    s.rip = s.rip
+                    s.flags |= RFLAGS.rf
                     return .branch
                 }
             }
@@ -122,6 +125,10 @@ extension CPU {
         return 0
     }
 
+    private func isWithinSegment(_ segment: Int, _ offset: UInt64, _ bytes: UInt64, write: Bool) -> Bool {
+        (try? linear(segment, offset, Int(truncatingIfNeeded: bytes), write: write)) != nil
+    }
+
     /// As many iterations of MOVS and STOS as lie in a page on each side.
     /// - Returns: 0 where they must go one by one.
     private func bulk(_ i: Insn, _ size: Int, _ count: UInt64, _ mask: UInt64) throws(Fault) -> UInt64 {
@@ -135,7 +142,7 @@ extension CPU {
         if i.f.mnemonic == .stos {
             guard run > 1 else { return 0 }
             let bytes = run &* width
-            _ = try linear(SegmentIndex.es, target, Int(truncatingIfNeeded: bytes), write: true)
+            guard isWithinSegment(SegmentIndex.es, target, bytes, write: true) else { return 0 }
             let host = fastWrite(UInt8.self, to)
             guard host != 0 else { return 0 }
             switch size {
@@ -153,8 +160,8 @@ extension CPU {
         run = min(run, (0x1000 &- (from & 0xFFF)) / width, (mask &- source) / width)
         guard run > 1 else { return 0 }
         let bytes = run &* width
-        _ = try linear(SegmentIndex.es, target, Int(truncatingIfNeeded: bytes), write: true)
-        _ = try linear(Int(i.f.segment), source, Int(truncatingIfNeeded: bytes), write: false)
+        guard isWithinSegment(SegmentIndex.es, target, bytes, write: true), isWithinSegment(Int(i.f.segment), source, bytes, write: false)
+        else { return 0 }
         let hostTo = fastWrite(UInt8.self, to)
         let hostFrom = fastRead(UInt8.self, from)
         guard hostTo != 0, hostFrom != 0 else { return 0 }

@@ -281,7 +281,7 @@ extension CPU {
         let selector = UInt16(truncatingIfNeeded: try read(i, 1))
         guard let (segment, descriptor) = try lookUp(selector), isVisible(segment, selector) else { return setZero(false) }
         if segment.isSystem {
-            let legal: UInt16 = isLongMode ? 0b1001_1010_0000_0100 : 0b1001_1010_0011_1110
+            let legal: UInt16 = isLongMode ? 0b0001_1010_0000_0100 : 0b0001_1010_0011_1110
             guard legal &>> segment.type & 1 != 0 else { return setZero(false) }
         }
         writeRegister(i.register(0), descriptor &>> 32 & 0x00FF_FF00)

@@ -58,6 +58,10 @@ struct Hover: ParsableCommand {
     /// One line of the parser's message: the first says it, what it adds is in the help.
     static func usageComplaint(_ message: String, arguments: some Sequence<String>) -> String {
         var text = message.split(separator: "\n").first.map(String.init) ?? "bad usage"
+        let names = configuration.subcommands.compactMap { $0.configuration.commandName }
+        if let word = Array(arguments).first, !word.hasPrefix("-"), word != "help", !names.contains(word) {
+            text = "There is no subcommand '\(word)', but \(names.joined(separator: ", "))."
+        }
         // What the parser would suggest in their place is another thing altogether.
         for option in ["--disk", "--net", "--share"] where text.hasPrefix("Unknown option '\(option)'") {
             text = "Unknown option '\(option)': there are no disks, networks or shared directories yet"

@@ -41,6 +41,36 @@ import Windhover
         #expect(session.isCooked)
     }
 
+    @Test func theEscapeKeyReachesTheBoard() throws {
+        let scratch = Scratch()
+        // Says P for a press of the power button, bit 8 of PM1's status, and B for a break, bit 4 of the line status.
+        let watcher = scratch.file(
+            "watcher.bin",
+            [
+                0xBA, 0x00, 0x06,  // mov dx, 0x600
+                0xED,  // in ax, dx
+                0xF6, 0xC4, 0x01,  // test ah, 1
+                0x74, 0x0A,  // jz to the line status
+                0xB8, 0x00, 0x01, 0xEF,  // mov ax, 0x100; out dx, ax
+                0xBA, 0xF8, 0x03, 0xB0, 0x50, 0xEE,  // mov dx, 0x3F8; mov al, 'P'; out dx, al
+                0xBA, 0xFD, 0x03, 0xEC,  // mov dx, 0x3FD; in al, dx
+                0xA8, 0x10, 0x74, 0xE5,  // test al, 0x10; jz to the start
+                0xBA, 0xF8, 0x03, 0xB0, 0x42, 0xEE,  // mov dx, 0x3F8; mov al, 'B'; out dx, al
+                0xEB, 0xDD,  // jmp to the start
+            ])
+        let session = try session([watcher])
+        let end = time(nil) + 20
+        while !session.isRaw, time(nil) < end { usleep(10_000) }
+        try #require(session.isRaw)
+        session.type("\u{1}p")
+        #expect(session.expect("P"), "\(session.text)")
+        session.type("\u{1}b")
+        #expect(session.expect("B"), "\(session.text)")
+        session.type("\u{1}x")
+        #expect(session.end() == 0, "\(session.text)")
+        #expect(session.text == "PB", "\(session.text)")
+    }
+
     /// A guest that never looks at its serial port does not keep the keyboard from being heard.
     @Test func theEscapeKeyBehindWhatAGuestDoesNotRead() throws {
         let scratch = Scratch()

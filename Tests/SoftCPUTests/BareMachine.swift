@@ -106,14 +106,20 @@ final class BareMachine {
     func read(_ address: UInt64) throws -> UInt64 { try memory.load(UInt64.self, at: GuestAddress(address)) }
 
     /// Runs `bytes`, from the code page or from `address`, until the vCPU halts, dies, or has executed too much.
-    func run(_ bytes: [UInt8] = [], at address: UInt64 = code) throws -> Outcome {
+    ///
+    /// - Parameter counted: whether instructions are counted, which keeps the vCPU from going from block to block; without, it
+    ///   is kicked out after five seconds.
+    func run(_ bytes: [UInt8] = [], at address: UInt64 = code, counted: Bool = true) throws -> Outcome {
         if !bytes.isEmpty { try memory.write(bytes, at: GuestAddress(address)) }
         var state = VCPUState()
         state.general = general
         state.system = system
         if general.rip == Self.code { state.general.rip = address }
         try cpu.setState(state)
-        let exit = cpu.run(count: 100_000)
+        let kicker = cpu.kicker
+        let guardian = counted ? nil : Task.detached { if (try? await Task.sleep(for: .seconds(5))) != nil { kicker.kick() } }
+        defer { guardian?.cancel() }
+        let exit = counted ? cpu.run(count: 100_000) : cpu.run()
         let now = cpu.generalRegisters
         var outcome = Outcome(vector: -3, top: 0, cr2: cpu.cr2)
         switch exit {

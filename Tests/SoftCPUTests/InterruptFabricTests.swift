@@ -323,6 +323,25 @@ private final class RecordingListener: EndOfInterruptListener {
         }
     }
 
+    /// Whatever the guest has made of its counter: what is far by it is far.
+    @Test(arguments: [0, 1 << 62, 1 << 63, .max - 1000] as [UInt64]) func deadlinesAreTheGuests(offset: UInt64) throws {
+        let machine = try TestFabric(1)
+        let processor = machine.processors[0]
+        processor.setTSCOffset(offset)
+        processor.write(offset: 0x320, width: .long, value: 0x4_0040)
+        // Two ticks a nanosecond.
+        func ticks() -> UInt64 { machine.clock.now() &* 2 &+ offset }
+        let now = ticks()
+        for ahead in [.max - now, 1 << 63] as [UInt64] where now <= .max - ahead {
+            #expect(processor.writeMSR(0x6E0, now &+ ahead))
+            machine.clock.advance(by: 1_000_000)
+            #expect(processor.deliverable == nil)
+        }
+        #expect(processor.writeMSR(0x6E0, ticks() &+ 3_000))
+        machine.clock.advance(by: 1_000_000)
+        #expect(processor.deliverable == 0x40)
+    }
+
     /// A clock that nobody but the vCPU looks at.
     @Test func withoutAlarms() throws {
         let machine = try TestFabric(1, alarms: false)

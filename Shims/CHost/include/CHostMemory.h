@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/random.h>
 
 static inline uint8_t chost_exchange8(uintptr_t at, uint8_t value) {
     return __atomic_exchange_n((uint8_t *)at, value, __ATOMIC_SEQ_CST);
@@ -84,12 +85,9 @@ static inline void chost_store_quads(uintptr_t to, uint64_t value, uint64_t coun
     __asm__ volatile("rep stosq" : "+D"(to), "+c"(count) : "a"(value) : "memory");
 }
 
-// One of the host's random numbers; false where it has none.
-__attribute__((target("rdrnd"))) static inline bool chost_random64(uint64_t *_Nonnull value) {
-    unsigned long long result = 0;
-    bool good = __builtin_ia32_rdrand64_step(&result);
-    *value = result;
-    return good;
+// One of the host kernel's random numbers; false where it has none yet. Not RDRAND, which not every host's processor has.
+static inline bool chost_random64(uint64_t *_Nonnull value) {
+    return getrandom(value, sizeof *value, GRND_NONBLOCK) == sizeof *value;
 }
 
 #endif

@@ -21,6 +21,13 @@ struct HostFeatures {
         return registers
     }
 
+    /// What the host's processor lacks of that which CPUID tells every guest of; nil where it has all.
+    var lack: String? {
+        let wanted: [(Feature, String)] = [(.sse3, "SSE3"), (.ssse3, "SSSE3"), (.sse41, "SSE4.1"), (.sse42, "SSE4.2")]
+        let names = wanted.filter { !has($0.0) }.map(\.1)
+        return names.isEmpty ? nil : "processor has no \(names.joined(separator: ", "))"
+    }
+
     /// Source: [SDM2 CPUID, Tables 3-10, 3-11, 3-8], [APM3 App. E.4].
     func has(_ feature: Feature) -> Bool {
         let ecx = basic[2]

@@ -213,10 +213,14 @@ struct HotSelection {
             self.init(Handlers.returnNear)
         default: return nil
         }
-        // A target that is not canonical is #GP: the general path's.
-        let sign = Int64(bitPattern: target) &>> 47
-        guard sign == 0 || sign == -1 else { return nil }
+        guard Self.isPossible(target) else { return nil }
         isBranch = true
+    }
+
+    /// A target that is not canonical is #GP at the branch: the general path's.
+    static func isPossible(_ target: UInt64) -> Bool {
+        let sign = Int64(bitPattern: target) &>> 47
+        return sign == 0 || sign == -1
     }
 
     /// Jcc: its opcode's low four bits are the condition, which those of the other relative branches are not.

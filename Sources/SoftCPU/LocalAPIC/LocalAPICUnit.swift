@@ -80,12 +80,23 @@ final class LocalAPICUnit: Sendable {
             switch guarded.chip.deadline {
             case .never: nil
             case .nanoseconds(let time): time
-            case .tsc(let value): clock.nanoseconds(whenTSC: value &- guarded.tscOffset)
+            case .tsc(let value): nanoseconds(whenTSC: value, offset: guarded.tscOffset)
             }
         deadlineWord.store(deadline ?? .max, ordering: .releasing)
         guard deadline != guarded.armed else { return }
         guarded.armed = deadline
         guarded.alarm?.set(deadline: deadline)
+    }
+
+    /// - Returns: nil for what no clock of ours will reach.
+    private func nanoseconds(whenTSC value: UInt64, offset: UInt64) -> UInt64? {
+        let now = clock.now()
+        // Compared as the guest counts: there alone it is known which of two is later.
+        let (ahead, isPast) = value.subtractingReportingOverflow(now.tsc &+ offset)
+        if isPast { return now.nanoseconds }
+        guard ahead <= UInt64(Int64.max) else { return nil }
+        let time = clock.nanoseconds(whenTSC: now.tsc &+ ahead)
+        return time == .max ? nil : time
     }
 
     /// The deadline is here, or looks so: what is due becomes pending.

@@ -24,7 +24,7 @@ extension CPU {
         case .xsavec, .xsavec64: try save(i, rescue, rescue.xcr0 & mask, .compacted)
         case .xsaves, .xsaves64: try save(i, rescue, (rescue.xcr0 | supervisorComponents(rescue)) & mask, .compacted)
         case .xrstor, .xrstor64: try restore(i, rescue, rescue.xcr0, mask, isSupervisor: false)
-        case .xrstors, .xrstors64: 
+        case .xrstors, .xrstors64:
             try restore(i, rescue, rescue.xcr0 | supervisorComponents(rescue), mask, isSupervisor: true)
         default: throw .invalidOpcode
         }

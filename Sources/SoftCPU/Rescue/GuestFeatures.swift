@@ -97,11 +97,7 @@ extension CPU {
             // Source: [SDM1 §14.3] detection of AVX: without the system's consent it is #UD.
             guard rescue.features.contains(.avx), s.cr4 & CR4.osxsave != 0, rescue.xcr0 & 6 == 6 else { return false }
         }
-        if Self.canRescue(row), !Self.isEngines(instruction), !row.map.isVEX || row.unit == .integer,
-            !HostOperations.covers(row) || vcpu.engine.hostOperations != nil
-        {
-            return true
-        }
+        if Self.canRescue(row), !Self.isEngines(instruction), !row.map.isVEX || row.unit == .integer { return true }
         refuse("it does not execute \(Disassembler.text(instruction, at: s.rip))")
         return false
     }

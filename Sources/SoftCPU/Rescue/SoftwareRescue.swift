@@ -116,12 +116,7 @@ public import VMCore
         state.general = cpu.generalState
         state.system = cpu.systemState
         state.system.apicBase = apicBase
-        state.debug.dr0 = cpu.s.dr.0
-        state.debug.dr1 = cpu.s.dr.1
-        state.debug.dr2 = cpu.s.dr.2
-        state.debug.dr3 = cpu.s.dr.3
-        state.debug.dr6 = cpu.s.dr6
-        state.debug.dr7 = cpu.s.dr7
+        state.debug = cpu.debugState
         state.events.shadow = cpu.s.shadow
         state.events.nmiMasked = cpu.s.nmiMasked != 0
         if let area = context.changedExtended(cpu) {

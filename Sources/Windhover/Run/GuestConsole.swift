@@ -10,6 +10,8 @@ final class GuestConsole: @unchecked Sendable {
     /// What was typed at the host, not at the guest.
     enum Command: Sendable {
         case leave
+        case powerButton
+        case sendBreak
     }
 
     let sink: DescriptorSink?
@@ -63,8 +65,9 @@ final class GuestConsole: @unchecked Sendable {
                 let actions = escapes.withLock { $0.filter(input, into: &output) }
                 for action in actions {
                     switch action {
-                    case .leave:
-                        handler(.leave)
+                    case .leave: handler(.leave)
+                    case .powerButton: handler(.powerButton)
+                    case .sendBreak: handler(.sendBreak)
                     case .help:
                         let help = Array(Terminal.help.utf8)
                         _ = unsafe help.withUnsafeBytes { unsafe sink.write($0) }

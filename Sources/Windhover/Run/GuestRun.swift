@@ -1,5 +1,6 @@
 internal import Boot
 internal import CHost
+internal import Devices
 internal import Glibc
 internal import KVM
 public import Logging
@@ -47,6 +48,8 @@ public final class GuestRun: @unchecked Sendable {
 
     private struct Shared {
         var life: MachineRun?
+        /// Of that life: what the console's keys reach.
+        var board: Mainboard?
         var interruption: Interruption?
     }
 
@@ -84,7 +87,7 @@ public final class GuestRun: @unchecked Sendable {
         let engine = try chooseEngine()
         let loop = try starting { () throws(EngineError) in try EventLoop(clock: clock) }
         let signals = SignalWatch(loop: loop) { [self] number in interrupt(.signal(number)) }
-        let console = try GuestConsole(configuration.console, loop: loop, clock: clock) { [self] _ in interrupt(.left) }
+        let console = try GuestConsole(configuration.console, loop: loop, clock: clock) { [self] command in obey(command) }
         defer {
             console.close()
             loop.stop()
@@ -103,6 +106,7 @@ public final class GuestRun: @unchecked Sendable {
             if boots == 1, let text = engine.notice { notice(text) }
             let interrupted = shared.withLock { shared in
                 shared.life = life.run
+                shared.board = life.board
                 return shared.interruption != nil
             }
             life.run.start()
@@ -130,7 +134,10 @@ public final class GuestRun: @unchecked Sendable {
             if !life.run.hasEnded {
                 logger.warning("the host's KVM does not let a vCPU go; it ends with this process")
             }
-            shared.withLock { $0.life = nil }
+            shared.withLock { shared in
+                shared.life = nil
+                shared.board = nil
+            }
             totals = totals + life.run.statistics
             firstInstruction = firstInstruction ?? life.run.firstInstructionTime
             console.sink?.flush()
@@ -176,7 +183,7 @@ public final class GuestRun: @unchecked Sendable {
     // MARK: Parts of a run
 
     private func chooseEngine() throws(RunError) -> EngineSelection {
-        let selection = try starting { () throws(EngineError) in 
+        let selection = try starting { () throws(EngineError) in
             // Only the interpreter counts.
             try EngineSelection(configuration.clock == .instructions ? .interpreter : configuration.engine.request)
         }
@@ -186,6 +193,7 @@ public final class GuestRun: @unchecked Sendable {
 
     private struct Life {
         var run: MachineRun
+        var board: Mainboard
         var memory: GuestMemory
     }
 
@@ -219,7 +227,7 @@ public final class GuestRun: @unchecked Sendable {
             system: state.system)
         board.control.connect(run)
         console.connect(board.serial)
-        return Life(run: run, memory: memory)
+        return Life(run: run, board: board, memory: memory)
     }
 
     private func loadGuest(into memory: GuestMemory) throws -> EntryPoint {
@@ -250,6 +258,14 @@ public final class GuestRun: @unchecked Sendable {
                 failure.description += "; the image store mends it: hover images fetch \(RunConfiguration.imageNames[0])"
             }
             throw failure
+        }
+    }
+
+    private func obey(_ command: GuestConsole.Command) {
+        switch command {
+        case .leave: interrupt(.left)
+        case .powerButton: shared.withLock { $0.board }?.powerManagement.pressPowerButton()
+        case .sendBreak: shared.withLock { $0.board }?.serial.sendBreak()
         }
     }
 

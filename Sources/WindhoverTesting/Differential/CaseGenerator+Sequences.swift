@@ -89,8 +89,10 @@ extension CaseGenerator {
 /// Flags that an instruction so far may have left undefined.
 private struct UndefinedFlags {
     private var undefined: FlagSet = []
+    /// Those that were so at some time: a sequence may end anywhere.
+    private var ever: FlagSet = []
 
-    /// Whether the row reads none of them.
+    /// Whether the row reads none that are undefined where it stands.
     func allow(_ row: RowID) -> Bool { row.flagsRead.isDisjoint(with: undefined) }
 
     mutating func note(_ instruction: Instruction) {
@@ -106,12 +108,13 @@ private struct UndefinedFlags {
             undefined.subtract(row.flagsWritten)
             undefined.formUnion(row.flagsUndefined)
         }
+        ever.formUnion(undefined)
     }
 
     /// The bits of RFLAGS that are compared.
     var defined: UInt64 {
         let bits: [(FlagSet, UInt64)] = [(.cf, 1), (.pf, 4), (.af, 0x10), (.zf, 0x40), (.sf, 0x80), (.of, 0x800)]
-        return bits.reduce(~(1 &<< 16)) { undefined.contains($1.0) ? $0 & ~$1.1 : $0 }
+        return bits.reduce(~(1 &<< 16)) { ever.contains($1.0) ? $0 & ~$1.1 : $0 }
     }
 }
 
@@ -165,7 +168,7 @@ package struct SequenceRows {
     private static func isPlain(_ row: RowID) -> Bool {
         switch row.mnemonic {
         case .popf, .popfd, .popfq, .lss, .lds, .les, .shld, .shrd, .maskmovdqu, .fxsave, .fxsave64, .fxrstor, .fxrstor64, .bsf, .bsr,
-            .ud0, .ud1, .ud2, .bound, .enter:
+            .ud0, .ud1, .ud2, .bound, .enter, .pusha, .pushad, .popa, .popad:
             false
         case .mov: row.opcode != 0x8E
         case .pop: row.opcode == 0x58 || row.opcode == 0x8F
