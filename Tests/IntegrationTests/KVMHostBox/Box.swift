@@ -36,7 +36,7 @@ enum Box: String, CaseIterable, Sendable {
     var deadline: Int {
         switch self {
         case .amd: 1200
-        case .intel: 1800
+        case .intel: 3600
         }
     }
 

@@ -68,7 +68,7 @@ extension SlowTiers {
 
         private static func boot(_ box: Box) async throws -> BoxBoot {
             if box.isOnRequest, !Requirement.required.contains(box.engine) {
-                try Test.cancel("\(box.engine) takes a quarter of an hour: WINDHOVER_REQUIRE_ENGINES=\(box.engine) runs it")
+                try Test.cancel("\(box.engine) takes three quarters of an hour: WINDHOVER_REQUIRE_ENGINES=\(box.engine) runs it")
             }
             if let missing = box.missing { try Requirement.missing(box.engine, missing) }
             do {
