@@ -50,11 +50,24 @@ public struct BootImage: Sendable {
         switch kind {
         case .bzImage: true
         case .prepared: PreparedKernel.isLinux(bytes)
-        // What is packed as a whole is a vmlinux: others are not distributed so.
+        // Most likely; `unpacked` tells.
         case .compressed: true
         case .elf: (try? ELF(bytes).entries().isLinux) ?? false
         case .multiboot1, .multiboot2, .bootSector, .flat: false
         }
+    }
+
+    /// What is inside, where the image is packed as a whole; otherwise itself.
+    ///
+    /// - Parameter limit: the most bytes to unpack to.
+    /// - Throws: `BootError`: it cannot be unpacked, or what is inside is nothing that can be started.
+    public func unpacked(limit: UInt64) throws(BootError) -> BootImage {
+        guard case .compressed(let name) = kind else { return self }
+        guard let format = Compression(rawValue: name) else { throw .unrecognized(image: bytes.name) }
+        let inside = try BootImage(format.unpack(bytes, limit: min(limit, 4 * ByteCount.gibibyte)))
+        // Packed twice is nobody's kernel.
+        if case .compressed = inside.kind { throw .unrecognized(image: bytes.name) }
+        return inside
     }
 
     /// Loads the image with what goes with it.
@@ -66,20 +79,16 @@ public struct BootImage: Sendable {
     public func load(
         into memory: GuestMemory, _ configuration: BootConfiguration = BootConfiguration()
     ) throws(BootError) -> EntryPoint {
-        try Self.load(bytes, kind: kind, into: memory, configuration, depth: 0)
+        let inside = try unpacked(limit: memory.size)
+        return try Self.load(inside.bytes, kind: inside.kind, into: memory, configuration)
     }
 
     private static func load(
-        _ bytes: ImageBytes, kind: ImageKind, into memory: GuestMemory, _ configuration: BootConfiguration, depth: Int
+        _ bytes: ImageBytes, kind: ImageKind, into memory: GuestMemory, _ configuration: BootConfiguration
     ) throws(BootError) -> EntryPoint {
         var plan = MemoryPlan(memory: memory)
         switch kind {
-        case .compressed(let name):
-            // Packed twice is nobody's kernel.
-            guard depth == 0, let format = Compression(rawValue: name) else { throw .unrecognized(image: bytes.name) }
-            let unpacked = try format.unpack(bytes, limit: min(memory.size, 4 * ByteCount.gibibyte))
-            return try load(
-                unpacked, kind: try ImageKind(unpacked), into: memory, configuration, depth: depth + 1)
+        case .compressed: throw .unrecognized(image: bytes.name)
         case .bzImage:
             try plan.claimTables()
             let image = try BzImage(bytes)

@@ -32,7 +32,10 @@ struct BzImage: Sendable {
         guard header.systemSize > 0 else {
             throw .malformed(image: image.name, problem: "its setup header gives the kernel no bytes")
         }
-        system = try image.part(at: header.setupSize, count: header.systemSize)
+        // The size counts paragraphs of 16 bytes, and old builds did not fill the last one up.
+        let present = image.count - min(image.count, header.setupSize)
+        let isShortOfParagraph = version < 0x20A && present < header.systemSize && header.systemSize - present < 16
+        system = try image.part(at: header.setupSize, count: isShortOfParagraph ? present : header.systemSize)
     }
 
     /// Unpacks the kernel proper.
@@ -75,7 +78,8 @@ struct BzImage: Sendable {
         guard address > 0, address <= UInt64(UInt32.max) - 0x200 else {
             throw .malformed(image: image.name, problem: "its preferred address is \(GuestAddress(address))")
         }
-        if header.isRelocatable, address % UInt64(header.alignment) != 0 {
+        // Before 2.10 there was no address to prefer; a kernel that is not where its alignment has it moves itself.
+        if header.isRelocatable, header.version >= 0x20A, address % UInt64(header.alignment) != 0 {
             throw .malformed(
                 image: image.name, problem: "its preferred address \(GuestAddress(address)) is not aligned as it asks")
         }

@@ -20,6 +20,8 @@ struct ELF: Sendable {
         var owner: String
         var type: UInt32
         var descriptor: ImageBytes
+
+        var isPVHEntry: Bool { owner == PVH.noteOwner && type == PVH.noteType }
     }
 
     let image: ImageBytes
@@ -84,6 +86,7 @@ struct ELF: Sendable {
 
         var segments: [Segment] = []
         var notes: [Note] = []
+        var namesInterpreter = false
         for index in 0..<UInt64(entryCount) {
             let header = try table.part(at: index * entrySize, count: entrySize)
             let segment =
@@ -112,17 +115,20 @@ struct ELF: Sendable {
                         image: image.name, problem: "segment \(index) reaches past the physical address space")
                 }
                 segments.append(segment)
-            case 3:
-                // PT_INTERP names a dynamic linker: no kernel has one.
-                throw .notAKernel(
-                    image: image.name, kind: "a Linux program",
-                    advice: "give a kernel, and programs in an --initrd")
+            case 3: namesInterpreter = true
             case 4 where segment.fileCount <= Self.noteBytesLimit:
                 let part = try image.part(at: segment.fileOffset, count: segment.fileCount)
                 Self.collect(part, into: &notes)
             default:
                 break
             }
+        }
+        // PT_INTERP names a dynamic linker. Of kernels only FreeBSD's have one, which names nothing; they have a note, too.
+        guard !namesInterpreter || notes.contains(where: { $0.isPVHEntry }) || Multiboot2.isMultiboot(image) || Multiboot1.isMultiboot(image)
+        else {
+            throw .notAKernel(
+                image: image.name, kind: "a Linux program",
+                advice: "give a kernel, and programs in an --initrd")
         }
         guard !segments.isEmpty else { throw .malformed(image: image.name, problem: "it has nothing to load") }
         self.segments = segments

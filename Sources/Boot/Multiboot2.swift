@@ -47,7 +47,12 @@ enum Multiboot2 {
         guard try image.field(UInt32.self, at: offset + 4) == 0 else {
             throw .wrongArchitecture(image: image.name, architecture: "MIPS")
         }
-        let header = try image.part(at: offset, count: UInt64(try image.field(UInt32.self, at: offset + 8)))
+        let count = UInt64(try image.field(UInt32.self, at: offset + 8))
+        // Source: [MULTIBOOT2 §3.1]: the whole of it lies in the first 32768 bytes.
+        guard offset + count <= 32768 else {
+            throw .malformed(image: image.name, problem: "a Multiboot header of \(count) bytes, and it is to end within the first 32768 bytes")
+        }
+        let header = try image.part(at: offset, count: count)
         var request = Request()
         var position: UInt64 = 16
         for _ in 0..<tagLimit {

@@ -26,8 +26,10 @@ public final class SerialPort: BusDevice, ByteReceiver {
     /// - Parameters:
     ///   - line: an ISA interrupt's.
     ///   - sink: where the guest's output goes. Its space handler becomes this port's; the sink may outlive the port.
-    public init(line: any InterruptLine, sink: any ByteSink) {
-        board = SerialBoard(line: line, sink: sink)
+    ///   - observer: sees every character that the guest sends, one that is lost for want of room too. Called with the
+    ///     device's lock held.
+    public init(line: any InterruptLine, sink: any ByteSink, observer: (@Sendable (UInt8) -> Void)? = nil) {
+        board = SerialBoard(line: line, sink: sink, observer: observer)
         link = SpaceLink(board)
         sink.setSpaceHandler { [link] in link.follow()?.transmitWaiting() }
     }
@@ -87,10 +89,12 @@ private final class SerialBoard: Sendable {
     private let state = Mutex(State())
     private let line: any InterruptLine
     private let sink: any ByteSink
+    private let observer: (@Sendable (UInt8) -> Void)?
 
-    init(line: any InterruptLine, sink: any ByteSink) {
+    init(line: any InterruptLine, sink: any ByteSink, observer: (@Sendable (UInt8) -> Void)?) {
         self.line = line
         self.sink = sink
+        self.observer = observer
     }
 
     func read(register: UInt8) -> UInt8 {
@@ -113,6 +117,7 @@ private final class SerialBoard: Sendable {
             switch register {
             case 0 where !state.chip.isDLAB:
                 state.chip.write(value, register: register)
+                if let observer, !state.chip.isLoopback { observer(value) }
                 state.gate.sawTransmit()
                 if state.isHigh, !state.acknowledgesByIIR { setLine(state.chip.interrupt, &state) }
                 transmit(&state)

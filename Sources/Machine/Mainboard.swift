@@ -18,11 +18,13 @@ public final class Mainboard: Sendable {
     ///   - engine: made with interrupt controllers of its own, or with local APICs only: then the 8259A pair, the PIT and
     ///     the I/O APIC of the device layer serve, and are connected to it.
     ///   - console: COM1's output; nil drops it.
+    ///   - consoleObserver: sees what the guest sends to COM1, whatever becomes of it.
     ///   - debugConsole: port 0xE9's output; nil drops it.
     /// - Throws: `BusError`: two ranges of the address map collide.
     public init(
         engine: any Engine, memory: GuestMemory, clock: any MonotonicClock, wallClock: any WallClock,
-        alarms: any AlarmService, console: (any ByteSink)?, debugConsole: (any ByteSink)?
+        alarms: any AlarmService, console: (any ByteSink)?, consoleObserver: (@Sendable (UInt8) -> Void)? = nil,
+        debugConsole: (any ByteSink)?
     ) throws(BusError) {
         let control = ControlRelay()
         self.control = control
@@ -31,7 +33,7 @@ public final class Mainboard: Sendable {
 
         let line = try Self.interruptLines(engine, clock: clock, alarms: alarms, ports: &ports, mmio: &mmio)
 
-        serial = SerialPort(line: line(AddressMap.serialGSI), sink: console ?? NullSink())
+        serial = SerialPort(line: line(AddressMap.serialGSI), sink: console ?? NullSink(), observer: consoleObserver)
         try ports.add(serial, name: "COM1", base: AddressMap.serial, count: 8, widest: .byte)
 
         let keyboard = KeyboardController(

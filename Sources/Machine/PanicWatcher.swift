@@ -19,27 +19,24 @@ public struct PanicWatcher: Sendable {
 
     public init() { line.reserveCapacity(Self.longestLine) }
 
-    /// Takes what the guest printed. Complexity: O(count); memory is bounded by one line.
-    public mutating func observe(_ bytes: UnsafeRawBufferPointer) {
+    /// Takes what the guest printed. Complexity: O(1) but for a line's end; memory is bounded by one line.
+    public mutating func observe(_ byte: UInt8) {
         guard panic == nil else { return }
-        for unsafe byte in unsafe bytes {
-            if byte == UInt8(ascii: "\n") || byte == UInt8(ascii: "\r") {
-                look()
-                if isPanic { panic = String(decoding: line, as: UTF8.self) }
-                line.removeAll(keepingCapacity: true)
-                isCut = false
-                if panic != nil { return }
-            } else if line.count < Self.longestLine {
-                line.append(byte)
-            } else {
-                look()
-                // A panic's reason may be cut; of anything else only the latest part can still matter.
-                guard !isPanic else { continue }
-                line.removeFirst(Self.longestLine / 2)
-                isCut = true
-                line.append(byte)
-            }
+        if byte == UInt8(ascii: "\n") || byte == UInt8(ascii: "\r") {
+            look()
+            if isPanic { panic = String(decoding: line, as: UTF8.self) }
+            line.removeAll(keepingCapacity: true)
+            isCut = false
+            return
         }
+        if line.count >= Self.longestLine {
+            look()
+            // A panic's reason may be cut; of anything else only the latest part can still matter.
+            guard !isPanic else { return }
+            line.removeFirst(Self.longestLine / 2)
+            isCut = true
+        }
+        line.append(byte)
     }
 
     /// Finds the mark where a kernel prints it, and drops what is before it.

@@ -16,6 +16,8 @@ func launch(_ configuration: RunConfiguration, logger: Logger) throws {
 
 /// Resolves a run's source to files that are there, fetching a named image that is not.
 func guestFiles(of configuration: RunConfiguration) throws -> GuestFiles {
+    // Before anything is fetched.
+    if let initrd = configuration.initrd { try InputFile.check(initrd, role: "initrd") }
     var files = GuestFiles(initrd: configuration.initrd)
     switch configuration.source {
     case .builtIn:
@@ -36,6 +38,5 @@ func guestFiles(of configuration: RunConfiguration) throws -> GuestFiles {
         files.initrd = configuration.initrd ?? image.initrd
         files.isOurs = true
     }
-    if let initrd = configuration.initrd { try InputFile.check(initrd, role: "initrd") }
     return files
 }

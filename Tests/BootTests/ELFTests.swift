@@ -34,6 +34,15 @@ import VMCore
         #expect(throws: BootError.self) { try load(TestELF(), entry: .pvh) }
     }
 
+    /// FreeBSD's kernels name a dynamic linker that there is not; so do all programs, which are no kernels.
+    @Test func kernelsMayNameALinker() throws {
+        var elf = TestELF(notes: [TestELF.pvhNote(0x100_0001)])
+        elf.segments.append(.init(type: 3, physical: 0, contents: Array("/red/herring\0".utf8)))
+        #expect(try load(elf).1.mode == .protected32(eip: 0x100_0001, eax: 0, ebx: 0x7000, esi: 0))
+        elf.notes = []
+        #expect(throws: BootError.self) { try load(elf) }
+    }
+
     @Test func linuxIsToldFromOthers() throws {
         let directory = try TemporaryDirectory()
         for (elf, isLinux) in [

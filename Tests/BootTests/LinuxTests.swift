@@ -107,6 +107,21 @@ private func zeroPage(_ memory: GuestMemory) throws -> ImageBytes {
         }
     }
 
+    /// Before 2.10 there was no preferred address, and the last paragraph was not filled up.
+    @Test func oldKernelsAreTakenAsTheyWereBuilt() throws {
+        var kernel = TestBzImage()
+        kernel.version = 0x208
+        kernel.alignment = 16 << 20
+        let bytes = kernel.bytes
+        for short in [0, 1, 15] {
+            let memory = try GuestMemory(size: 64 << 20)
+            _ = try BootImage(ImageBytes(Array(bytes.dropLast(short)))).load(into: memory)
+        }
+        #expect(throws: BootError.self) {
+            try BootImage(ImageBytes(Array(bytes.dropLast(16)))).load(into: try GuestMemory(size: 64 << 20))
+        }
+    }
+
     @Test func everyTruncationIsRefused() throws {
         let elf = vmlinux.bytes
         var image = TestBzImage()

@@ -47,6 +47,30 @@ private func load(
     return (memory, try BootImage(ImageBytes(bytes)).load(into: memory, configuration))
 }
 
+@Suite struct PackedMultibootTests {
+    /// Packed as a whole it is what it is inside: Linux's words are not for it.
+    @Test func isSeenWhenUnpacked() throws {
+        let image = try BootImage(ImageBytes(Packed.gzip(elf(header1(3)))))
+        #expect(try image.unpacked(limit: 1 << 20).kind == .multiboot1)
+        #expect(try !image.unpacked(limit: 1 << 20).isLinux)
+        let twice = try BootImage(ImageBytes(Packed.gzip(Packed.gzip(elf(header1(3))))))
+        #expect(throws: BootError.self) { try twice.unpacked(limit: 1 << 20) }
+        #expect(throws: BootError.self) { try twice.load(into: try GuestMemory(size: 64 << 20)) }
+    }
+
+    /// A header reaches to no more than the first 32768 bytes, whatever length it states.
+    @Test func aHeaderIsShort() throws {
+        var image = ImageBuilder()
+        let length: UInt32 = 64 << 20
+        image.put(words([0xE852_50D6, 0, length, 0 &- 0xE852_50D6 &- length]), at: 0)
+        image.put(words([0x1_0001, length - 16]), at: 16)
+        image.put([0], at: Int(length) - 1)
+        let start = ContinuousClock.now
+        #expect(throws: BootError.self) { try load(image.bytes) }
+        #expect(ContinuousClock.now - start < .seconds(1))
+    }
+}
+
 @Suite struct Multiboot1Tests {
     @Test func elfKernelGetsItsInformation() throws {
         let (memory, entry) = try load(elf(header1(3))) {

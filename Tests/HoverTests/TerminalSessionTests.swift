@@ -47,6 +47,7 @@ import Windhover
         let watcher = scratch.file(
             "watcher.bin",
             [
+                0xFA,  // cli, by which such an image is known
                 0xBA, 0x00, 0x06,  // mov dx, 0x600
                 0xED,  // in ax, dx
                 0xF6, 0xC4, 0x01,  // test ah, 1
@@ -68,7 +69,42 @@ import Windhover
         #expect(session.expect("B"), "\(session.text)")
         session.type("\u{1}x")
         #expect(session.end() == 0, "\(session.text)")
-        #expect(session.text == "PB", "\(session.text)")
+    }
+
+    /// A guest that resets starts from the file that it started from, whatever has become of its name.
+    @Test func aResetNeedsNoName() throws {
+        let scratch = Scratch()
+        // Prints r, waits, and resets by port 0xCF9.
+        let resetter = scratch.file(
+            "resetter.bin",
+            [
+                0xFA, 0xBA, 0xF8, 0x03, 0xB0, 0x72, 0xEE, 0xB9, 0xFF, 0xFF, 0xE2, 0xFE, 0xBA, 0xF9, 0x0C, 0xB0, 0x06, 0xEE, 0xF4, 0xEB,
+                0xFD,
+            ])
+        let session = try session([resetter])
+        try #require(session.expect("r"), "\(session.text)")
+        unlink(resetter)
+        #expect(session.expect(String(repeating: "r", count: 30)), "\(session.text)")
+        session.type("\u{1}x")
+        #expect(session.end() == 0, "\(session.text)")
+    }
+
+    /// A panic is seen in what the guest sends, though nobody reads it and it is lost for want of room.
+    @Test func aPanicIsSeenBehindAReaderThatStalls() throws {
+        let scratch = Scratch()
+        // 200,000 characters, more than a pipe and hover hold, then the panic's line, never asking whether there is room; a reset.
+        let panicker = scratch.file(
+            "panicker.bin",
+            [
+                0xFA, 0xBA, 0xF8, 0x03, 0x66, 0xB9, 0x40, 0x0D, 0x03, 0x00, 0xB0, 0x78, 0xEE, 0x66, 0x49, 0x75, 0xFB, 0xB0, 0x0A, 0xEE,
+                0xE8, 0x00, 0x00, 0x5E, 0x83, 0xC6, 0x16, 0x2E, 0xAC, 0x84, 0xC0, 0x74, 0x03, 0xEE, 0xEB, 0xF7,
+                0xBA, 0xF9, 0x0C, 0xB0, 0x06, 0xEE, 0xF4, 0xEB, 0xFD,
+            ] + Array("Kernel panic - not syncing: unheard\n\0".utf8))
+        let result = try HoverProcess.run(
+            ["run", "--memory", "64M", "--no-reboot", "--timeout", "60s", panicker],
+            through: ["/bin/bash", "-c", "\"$0\" \"$@\" | sleep 5; exit ${PIPESTATUS[0]}"])
+        #expect(result.status == ExitStatus.guestPanicked.rawValue, "\(result.errors)")
+        #expect(result.errors.contains("Kernel panic - not syncing: unheard"), "\(result.errors)")
     }
 
     /// A guest that never looks at its serial port does not keep the keyboard from being heard.

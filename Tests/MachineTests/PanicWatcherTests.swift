@@ -6,7 +6,7 @@ import Testing
         var watcher = PanicWatcher()
         let bytes = Array(text.utf8)
         for start in stride(from: 0, to: bytes.count, by: chunk) {
-            Array(bytes[start..<min(start + chunk, bytes.count)]).withUnsafeBytes { watcher.observe($0) }
+            Array(bytes[start..<min(start + chunk, bytes.count)]).forEach { watcher.observe($0) }
         }
         return watcher.panic
     }
@@ -50,9 +50,9 @@ import Testing
     @Test func aLineWithoutEndCostsBoundedMemory() {
         var watcher = PanicWatcher()
         let flood = [UInt8](repeating: UInt8(ascii: "x"), count: 1 << 20)
-        flood.withUnsafeBytes { for _ in 0..<16 { watcher.observe($0) } }
+        for _ in 0..<16 { flood.forEach { watcher.observe($0) } }
         #expect(watcher.panic == nil)
-        Array("\nKernel panic - not syncing: late\n".utf8).withUnsafeBytes { watcher.observe($0) }
+        Array("\nKernel panic - not syncing: late\n".utf8).forEach { watcher.observe($0) }
         #expect(watcher.panic == "Kernel panic - not syncing: late")
     }
 }

@@ -18,7 +18,6 @@ public final class DescriptorSink: ByteSink, @unchecked Sendable {
         var failure: Int32?
         var isBroken: Bool { failure != nil }
         var spaceHandler: (@Sendable () -> Void)?
-        var observer: (@Sendable (UnsafeRawBufferPointer) -> Void)?
 
         var count: Int { buffer.count - start }
     }
@@ -75,11 +74,6 @@ public final class DescriptorSink: ByteSink, @unchecked Sendable {
         state.withLock { $0.spaceHandler = handler }
     }
 
-    /// Sets who sees every byte taken, in order, with the sink's lock held.
-    public func setObserver(_ observer: @escaping @Sendable (UnsafeRawBufferPointer) -> Void) {
-        state.withLock { unsafe $0.observer = unsafe observer }
-    }
-
     /// Why output was lost: the errno of the write that failed; nil while all is well.
     public var failure: Int32? { state.withLock { $0.failure } }
 
@@ -87,7 +81,6 @@ public final class DescriptorSink: ByteSink, @unchecked Sendable {
         state.withLock { state in
             if state.isBroken {
                 // Nobody will ever read: the guest goes on, unheard.
-                unsafe state.observer?(bytes)
                 return bytes.count
             }
             let room = capacity - state.count
@@ -99,7 +92,6 @@ public final class DescriptorSink: ByteSink, @unchecked Sendable {
                 }
                 let part = unsafe UnsafeRawBufferPointer(rebasing: bytes[..<taken])
                 unsafe state.buffer.append(contentsOf: part)
-                unsafe state.observer?(part)
                 let endsLine = unsafe part[taken - 1] == UInt8(ascii: "\n")
                 if endsLine || state.count >= 512 {
                     flushLocked(&state)
@@ -108,7 +100,14 @@ public final class DescriptorSink: ByteSink, @unchecked Sendable {
                     alarm?.set(deadline: clock.now() &+ 2_000_000)
                 }
             }
-            if taken < bytes.count { state.wasFull = true }
+            if taken < bytes.count {
+                state.wasFull = true
+                // What was full may be empty by now, with nothing left that would tell of it.
+                if !state.isScheduled, !state.isWaiting {
+                    state.isScheduled = true
+                    alarm?.set(deadline: clock.now() &+ 2_000_000)
+                }
+            }
             return taken
         }
     }
@@ -125,14 +124,26 @@ public final class DescriptorSink: ByteSink, @unchecked Sendable {
         handler?()
     }
 
-    /// Writes everything that waits, as long as the reader keeps reading: at most `limit` nanoseconds.
-    public func drain(limit: UInt64 = 500_000_000) {
-        let deadline = clock.now() &+ limit
+    /// Writes everything that waits, as long as the reader keeps reading.
+    ///
+    /// - Parameters:
+    ///   - patience: nanoseconds that it may pause.
+    ///   - limit: nanoseconds that it may take for all. What is left then is lost, as `failure` says.
+    public func drain(patience: UInt64 = 500_000_000, limit: UInt64 = 10_000_000_000) {
+        let end = clock.now() &+ limit
+        var deadline = clock.now() &+ patience
+        var before = state.withLock { $0.count }
         while true {
             flush()
-            if state.withLock({ $0.count == 0 || $0.isBroken }) { return }
+            let count = state.withLock { $0.isBroken ? 0 : $0.count }
+            if count == 0 { return }
             let now = clock.now()
-            guard now < deadline else { return }
+            if count < before { deadline = now &+ patience }
+            before = count
+            guard now < min(deadline, end) else {
+                state.withLock { $0.failure = ETIMEDOUT }
+                return
+            }
             var ready = pollfd(fd: descriptor, events: Int16(POLLOUT), revents: 0)
             _ = unsafe poll(&ready, 1, Int32(clamping: (deadline - now) / 1_000_000 + 1))
         }

@@ -64,6 +64,11 @@ public final class DescriptorSource: @unchecked Sendable {
         if let token { loop.unwatch(descriptor, token: token) }
     }
 
+    /// The device is gone: what comes now is the next one's.
+    public func disconnect() {
+        state.withLock { $0.receiver = nil }
+    }
+
     /// Says which device the input is for: the next life's, after a reboot.
     public func connect(_ receiver: any ByteReceiver) {
         state.withLock { $0.receiver = receiver }
@@ -89,7 +94,11 @@ public final class DescriptorSource: @unchecked Sendable {
     /// Gives the device what it takes.
     /// - Returns: whether bytes are left over, for want of room or of a device.
     private func deliver() -> Bool {
-        let (receiver, bytes) = state.withLock { ($0.receiver, $0.pending) }
+        let (receiver, bytes) = state.withLock { state in
+            // Nobody there: then a pipe's bytes stay in the pipe.
+            if state.receiver == nil, !state.pending.isEmpty { setWatching(isKeyboard, &state) }
+            return (state.receiver, state.pending)
+        }
         guard !bytes.isEmpty else { return false }
         guard let receiver else { return true }
         // Not under our lock: the device takes its own, and may call the room handler.

@@ -96,7 +96,12 @@ struct LinuxImage {
         guard let program = candidates.first(where: { HostFile.facts($0)?.isRegular == true }) else {
             throw ImageError.damaged("the package \(busybox.name) holds no busybox")
         }
-        let list = try HostCommand([program, "--list-full"]).run()
+        let list: HostCommand.Result
+        do { list = try HostCommand([program, "--list-full"]).run() } catch {
+            throw ImageError.cache(
+                "a program that was unpacked in '\(work)' cannot be run: \(error); "
+                    + "if that is a file system without programs (noexec), set XDG_CACHE_HOME to a directory on another")
+        }
         guard list.status == 0 else {
             throw ImageError.damaged("the busybox of package \(busybox.name) does not run on this host")
         }

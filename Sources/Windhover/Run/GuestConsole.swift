@@ -14,18 +14,20 @@ final class GuestConsole: @unchecked Sendable {
         case sendBreak
     }
 
+    /// What the guest's serial port writes to; nil where nobody wants its output.
     let sink: DescriptorSink?
-    /// What the guest's serial port writes to: `sink`, or where nobody wants its output, one that only watches for a panic.
-    let output: any ByteSink
     private let source: DescriptorSource?
     private let file: OutputFile?
     private let path: String?
     /// On the run's own thread only.
     private var isClosed = false
-    private let watch = ConsoleWatch()
+    private let watcher = Mutex(PanicWatcher())
 
     /// The panic the guest's kernel printed in this life.
-    var panic: String? { watch.watcher.withLock { $0.panic } }
+    var panic: String? { watcher.withLock { $0.panic } }
+
+    /// Sees what the guest sends, whether the reader of its output keeps up or not.
+    func observe(_ character: UInt8) { watcher.withLock { $0.observe(character) } }
 
     /// - Parameter handler: called on the loop's thread.
     /// - Throws: `ConsoleError`, or `Terminal.Failure`.
@@ -76,24 +78,27 @@ final class GuestConsole: @unchecked Sendable {
                 return output
             }
         }
-        output = sink ?? watch
-        unsafe sink?.setObserver { [watch] bytes in unsafe watch.observe(bytes) }
         source?.start()
     }
 
     /// Connects the next life's serial port.
     func connect(_ receiver: any ByteReceiver) {
         file?.begin()
-        watch.watcher.withLock { $0 = PanicWatcher() }
+        watcher.withLock { $0 = PanicWatcher() }
         source?.connect(receiver)
     }
 
+    /// A life is over: what is typed now is the next one's.
+    func disconnect() { source?.disconnect() }
+
     /// Lets the reader have what waits, and gives the terminal back. Once; again is harmless.
-    func close() {
+    ///
+    /// - Parameter isHasty: somebody wants the run to end: a slow reader gets half a second.
+    func close(isHasty: Bool = false) {
         guard !isClosed else { return }
         isClosed = true
         source?.stop()
-        sink?.drain()
+        sink?.drain(limit: isHasty ? 500_000_000 : 10_000_000_000)
         Terminal.restore()
         file?.close()
     }
@@ -103,22 +108,9 @@ final class GuestConsole: @unchecked Sendable {
     var lostOutput: String? {
         guard let code = sink?.failure, code != EPIPE else { return nil }
         let place = path.map { "'\($0)'" } ?? "standard output"
-        return "some of the guest's output is lost: \(place) could not be written: \(HostError.message(code))"
+        let reason = code == ETIMEDOUT ? "is not read" : "could not be written: \(HostError.message(code))"
+        return "some of the guest's output is lost: \(place) \(reason)"
     }
-}
-
-/// Looks for a panic in what the guest prints. As a sink it drops what is written, once it is seen.
-private final class ConsoleWatch: ByteSink {
-    let watcher = Mutex(PanicWatcher())
-
-    func observe(_ bytes: UnsafeRawBufferPointer) { watcher.withLock { unsafe $0.observe(bytes) } }
-
-    func write(_ bytes: UnsafeRawBufferPointer) -> Int {
-        unsafe observe(bytes)
-        return bytes.count
-    }
-
-    func setSpaceHandler(_ handler: @escaping @Sendable () -> Void) {}
 }
 
 /// A file the console's output was to go to, which cannot be written.

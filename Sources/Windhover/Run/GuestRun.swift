@@ -54,7 +54,8 @@ public final class GuestRun: @unchecked Sendable {
     }
 
     private let configuration: RunConfiguration
-    private let files: GuestFiles
+    /// On the run's own thread only.
+    private var files: HeldFiles
     private let logger: Logger
     private let notice: @Sendable (String) -> Void
     private let clock = HostClock()
@@ -66,7 +67,7 @@ public final class GuestRun: @unchecked Sendable {
         notice: @escaping @Sendable (String) -> Void = { _ in }
     ) {
         self.configuration = configuration
-        self.files = files
+        self.files = HeldFiles(files)
         self.logger = logger
         self.notice = notice
     }
@@ -86,13 +87,14 @@ public final class GuestRun: @unchecked Sendable {
         defer { statisticsFile?.close() }
         let engine = try chooseEngine()
         let loop = try starting { () throws(EngineError) in try EventLoop(clock: clock) }
-        let signals = SignalWatch(loop: loop) { [self] number in interrupt(.signal(number)) }
         let console = try GuestConsole(configuration.console, loop: loop, clock: clock) { [self] command in obey(command) }
         defer {
             console.close()
             loop.stop()
-            _ = signals
         }
+        // Until the first life is made a signal does what it always does: what a kernel's unpacking takes nobody has to wait for.
+        var signals: SignalWatch?
+        defer { withExtendedLifetime(signals) {} }
         chost_single_arena()
 
         let deadline = configuration.timeout.map { started &+ $0.milliseconds &* 1_000_000 }
@@ -101,7 +103,10 @@ public final class GuestRun: @unchecked Sendable {
         var firstInstruction: UInt64?
         while true {
             let life = try beginLife(engine, loop: loop, console: console)
+            files.hold()
             boots += 1
+            // Before there is a thread beside this one.
+            if boots == 1 { signals = SignalWatch(loop: loop) { [self] number in interrupt(.signal(number)) } }
             // Only now: a run that cannot start has one line to say, and it is not this.
             if boots == 1, let text = engine.notice { notice(text) }
             let interrupted = shared.withLock { shared in
@@ -131,6 +136,7 @@ public final class GuestRun: @unchecked Sendable {
                 outcome = .stopped
             }
             life.run.join()
+            console.disconnect()
             if !life.run.hasEnded {
                 logger.warning("the host's KVM does not let a vCPU go; it ends with this process")
             }
@@ -168,7 +174,7 @@ public final class GuestRun: @unchecked Sendable {
                     if result.status == 0 { result.status = failure.exitStatus.rawValue }
                 }
             }
-            console.close()
+            console.close(isHasty: interruption != nil)
             if let lost = console.lostOutput { result.notes.append(lost) }
             return result
         }
@@ -215,7 +221,7 @@ public final class GuestRun: @unchecked Sendable {
         do throws(BusError) {
             board = try Mainboard(
                 engine: engine, memory: memory, clock: counter ?? clock, wallClock: counter ?? clock, alarms: counter ?? loop,
-                console: console.output, debugConsole: console.output)
+                console: console.sink, consoleObserver: { [console] in console.observe($0) }, debugConsole: console.sink)
         } catch {
             throw RunError(exitStatus: .guestCrashed, description: error.description)
         }
@@ -240,7 +246,7 @@ public final class GuestRun: @unchecked Sendable {
             } else {
                 bytes = ImageBytes(BuiltinGuest.image, name: "the built-in guest")
             }
-            let image = try BootImage(bytes)
+            let image = try BootImage(bytes).unpacked(limit: memory.size)
             var boot = BootConfiguration()
             boot.rsdp = try ACPITables(Mainboard.acpi(cpuCount: configuration.cpus)).install(in: memory)
             boot.commandLine = GuestCommandLine.text(
