@@ -70,6 +70,12 @@ struct Scenario: Sendable {
         }
     }
 
+    /// Whether a result is to be had once more: it failed, or it is a report with failed rows.
+    func mayHaveLapsed(_ result: ScenarioResult) -> Bool {
+        if case .failed = judge(result) { return true }
+        return name == Self.conformanceName && result.output.split(separator: "\n").contains { $0.hasPrefix("failed\t") }
+    }
+
     static func quoted(_ word: String) -> String {
         "'" + word.split(separator: "'", omittingEmptySubsequences: false).joined(separator: "'\\''") + "'"
     }
