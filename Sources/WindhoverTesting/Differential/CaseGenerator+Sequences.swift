@@ -59,16 +59,7 @@ extension CaseGenerator {
         if alignmentIsOpen { comparison.alignmentIsOpen = true }
         // Addresses come from results: what of them is wrong first is not foreseen.
         comparison.faultOrderIsOpen = true
-        record.rip = Sandbox.code &+ UInt64(place)
-        record.flags = 1 | (mode == .bits64 ? 0 : 2)
-        record.setCode(bytes, at: place)
-        record.vector = 0
-        record.error = 0
-        record.cr2 = 0
-        record.cs = mode == .bits64 ? 0x33 : 0x23
-        if mode != .bits64 {
-            for number in 0..<16 { record[general: number] = number < 8 ? record[general: number] & 0xFFFF_FFFF : 0 }
-        }
+        record.begin(bytes, at: place, mode: mode, usesBreakpoint: true)
         return GeneratedCase(row: first.row, instruction: first, usesBreakpoint: true, isSequence: true, comparison: comparison)
     }
 

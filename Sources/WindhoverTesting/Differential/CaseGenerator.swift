@@ -38,19 +38,13 @@ package struct CaseGenerator {
         let needsBreakpoint = row.isRepeatable || !row.isBranch && random.oneIn(2) || Exclusions.showsTrapFlag(row)
         draft.usesBreakpoint = needsBreakpoint
         let offset = needsBreakpoint || random.below(5) != 0 ? random.below(4096 - 48) : 4096 - length
+        // Operands may be relative to it.
         record.rip = Sandbox.code &+ UInt64(offset)
 
         aimOperands(&draft)
         guard let final = try? Decoder.decode(draft.bytes.span, mode: mode), final.row == row else { return nil }
-        record.flags = (draft.usesBreakpoint ? 1 : 0) | (mode == .bits64 ? 0 : 2)
-        record.setCode(draft.usesBreakpoint ? draft.bytes + [0xCC] : draft.bytes, at: offset)
-        record.vector = 0
-        record.error = 0
-        record.cr2 = 0
-        record.cs = mode == .bits64 ? 0x33 : 0x23
-        if mode != .bits64 {
-            for number in 0..<16 { record[general: number] = number < 8 ? record[general: number] & 0xFFFF_FFFF : 0 }
-        }
+        let code = draft.usesBreakpoint ? draft.bytes + [0xCC] : draft.bytes
+        record.begin(code, at: offset, mode: mode, usesBreakpoint: draft.usesBreakpoint)
         return GeneratedCase(
             row: row, instruction: final, usesBreakpoint: draft.usesBreakpoint, isSequence: false,
             comparison: Comparison(final, record))

@@ -1,4 +1,5 @@
 internal import CNative
+internal import X86
 
 /// One instruction's surroundings: the registers and memory it starts from, or those it leaves. Input, native result
 /// and the software CPU's result all have this form, so that they compare field by field.
@@ -67,6 +68,20 @@ internal import CNative
         unsafe slot.pointee.code_offset = UInt64(offset)
         unsafe slot.pointee.code_length = UInt64(min(bytes.count, Self.longestCode))
         for (position, byte) in bytes.prefix(Self.longestCode).enumerated() { unsafe cnative_code(slot)[position] = byte }
+    }
+
+    /// Makes it a case that begins with `bytes`, which stand at `offset` of the code page; registers and memory are filled.
+    func begin(_ bytes: [UInt8], at offset: Int, mode: CodeMode, usesBreakpoint: Bool) {
+        setCode(bytes, at: offset)
+        rip = Sandbox.code &+ UInt64(offset)
+        flags = (usesBreakpoint ? 1 : 0) | (mode == .bits64 ? 0 : 2)
+        vector = 0
+        error = 0
+        cr2 = 0
+        cs = mode == .bits64 ? 0x33 : 0x23
+        if mode != .bits64 {
+            for number in 0..<16 { self[general: number] = number < 8 ? self[general: number] & 0xFFFF_FFFF : 0 }
+        }
     }
 
     /// The FXSAVE image, 512 bytes.

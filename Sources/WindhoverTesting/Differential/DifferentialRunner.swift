@@ -191,8 +191,6 @@ package final class DifferentialRunner {
             text += " FTW \(hexadecimal(UInt64(input.loadFX(4, as: UInt8.self)))) MXCSR \(hexadecimal(UInt64(input.loadFX(24, as: UInt32.self))))"
             for position in 0..<instruction.operandCount where instruction.kind(position) == .register {
                 let register = instruction.register(position)
-                let top = Int(input.loadFX(2, as: UInt16.self) &>> 11 & 7)
-                _ = top
                 var offset = 0
                 switch register.registerClass {
                 case .xmm: offset = 160 &+ Int(register.number) &* 16
