@@ -62,6 +62,7 @@ let package = Package(
             swiftSettings: interpreter),
         .target(name: "Devices", dependencies: ["VMCore"], swiftSettings: strict),
         .target(name: "Boot", dependencies: ["VMCore", "CCompression"], swiftSettings: strict),
+        .target(name: "Virtio", dependencies: ["VMCore", "CHost"], swiftSettings: strict),
         .target(
             name: "Machine", dependencies: ["VMCore", "KVM", "SoftCPU", "Devices", "Boot", "CHost"], swiftSettings: strict),
         .target(
@@ -97,6 +98,7 @@ let package = Package(
             name: "SoftCPUTests", dependencies: ["SoftCPU", "X86", "Devices", "VMCore", "CHost", "WindhoverTesting"],
             swiftSettings: testing),
         .testTarget(name: "DevicesTests", dependencies: ["Devices", "WindhoverTesting"], swiftSettings: testing),
+        .testTarget(name: "VirtioTests", dependencies: ["Virtio", "VMCore", "WindhoverTesting"], swiftSettings: testing),
         .testTarget(name: "BootTests", dependencies: ["Boot", "CCompression"], swiftSettings: testing),
         .testTarget(name: "MachineTests", dependencies: ["Machine", "KVM", "SoftCPU", "VMCore", "WindhoverTesting"], swiftSettings: testing),
         .testTarget(

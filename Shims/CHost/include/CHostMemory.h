@@ -56,6 +56,13 @@ static inline chost_pair chost_compare_exchange128(uintptr_t at, chost_pair expe
 
 static inline uint8_t chost_load8(uintptr_t at) { return __atomic_load_n((uint8_t *)at, __ATOMIC_ACQUIRE); }
 static inline uint32_t chost_load32(uintptr_t at) { return __atomic_load_n((uint32_t *)at, __ATOMIC_ACQUIRE); }
+// A ring that a guest's driver shares with a device: each field is read and written once, in one access. The addresses are aligned.
+static inline uint16_t chost_load16(uintptr_t at) { return __atomic_load_n((uint16_t *)at, __ATOMIC_ACQUIRE); }
+static inline uint64_t chost_load64(uintptr_t at) { return __atomic_load_n((uint64_t *)at, __ATOMIC_RELAXED); }
+static inline void chost_store16(uintptr_t at, uint16_t value) { __atomic_store_n((uint16_t *)at, value, __ATOMIC_RELEASE); }
+static inline void chost_store32(uintptr_t at, uint32_t value) { __atomic_store_n((uint32_t *)at, value, __ATOMIC_RELEASE); }
+static inline void chost_store64(uintptr_t at, uint64_t value) { __atomic_store_n((uint64_t *)at, value, __ATOMIC_RELAXED); }
+
 static inline uint32_t chost_or32(uintptr_t at, uint32_t bits) {
     return __atomic_fetch_or((uint32_t *)at, bits, __ATOMIC_SEQ_CST);
 }
@@ -84,6 +91,9 @@ static inline void chost_store_longs(uintptr_t to, uint32_t value, uint64_t coun
 static inline void chost_store_quads(uintptr_t to, uint64_t value, uint64_t count) {
     __asm__ volatile("rep stosq" : "+D"(to), "+c"(count) : "a"(value) : "memory");
 }
+
+// getrandom(2), which waits until the host kernel has its first entropy: it has it long since.
+static inline long chost_random_bytes(void *_Nullable target, unsigned long count) { return getrandom(target, count, 0); }
 
 // One of the host kernel's random numbers; false where it has none yet. Not RDRAND, which not every host's processor has.
 static inline bool chost_random64(uint64_t *_Nonnull value) {
