@@ -64,11 +64,12 @@ let package = Package(
         .target(name: "Boot", dependencies: ["VMCore", "CCompression"], swiftSettings: strict),
         .target(name: "Virtio", dependencies: ["VMCore", "CHost"], swiftSettings: strict),
         .target(
-            name: "Machine", dependencies: ["VMCore", "KVM", "SoftCPU", "Devices", "Boot", "CHost"], swiftSettings: strict),
+            name: "Machine", dependencies: ["VMCore", "KVM", "SoftCPU", "Devices", "Virtio", "Boot", "CHost"],
+            swiftSettings: strict),
         .target(
             name: "Windhover",
             dependencies: [
-                "Machine", "Devices", "Boot", "VMCore", "CHost", "CBuiltinGuest", .product(name: "Logging", package: "swift-log"),
+                "Machine", "Devices", "Virtio", "Boot", "VMCore", "CHost", "CBuiltinGuest", .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: strict),
         .target(

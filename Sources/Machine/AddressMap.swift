@@ -7,6 +7,7 @@ public import VMCore
 /// 0x0000_0000  RAM, up to 3 GiB
 /// 0x000A_0000  left to the legacy hole: E820 reserves it, as firmware does (boot tables at 0xE0000)
 /// 0xC000_0000  hole for devices, 1 GiB
+/// 0xD000_0000    virtio registers, a page a device
 /// 0xFEC0_0000    I/O APIC
 /// 0xFEE0_0000    local APICs
 /// 0xFFFB_C000    pages that VT-x needs for real mode
@@ -19,6 +20,9 @@ public enum AddressMap {
     public static let localAPIC = GuestAddress(0xFEE0_0000)
     /// Four pages: the identity map's page and the three of the task state segment.
     public static let realModePages = GuestAddress(0xFFFB_C000)
+
+    /// The first virtio device's registers; each has a page.
+    public static let virtio = GuestAddress(0xD000_0000)
 
     // MARK: Ports
     public static let picMaster: UInt64 = 0x20
@@ -44,4 +48,6 @@ public enum AddressMap {
     public static let rtcGSI: UInt32 = 8
     public static let sciGSI: UInt32 = 9
     public static let mouseGSI: UInt32 = 12
+    /// What virtio devices share, in turn.
+    public static let virtioGSIs: [UInt32] = [16, 17, 18, 19, 20, 21, 22, 23]
 }

@@ -2,6 +2,7 @@ public import Boot
 public import Devices
 internal import Synchronization
 public import VMCore
+public import Virtio
 
 /// The devices of one machine, wired: to their buses, to the engine's interrupt controllers or the device layer's, to
 /// the host's clocks and console. The only place that knows which wire goes where.
@@ -11,6 +12,8 @@ public final class Mainboard: Sendable {
     /// COM1: where the console's input goes.
     public let serial: SerialPort
     public let powerManagement: ACPIPowerManagement
+    /// Disks, networks and the like.
+    let virtio: VirtioSlots
     /// Connect the run before the first vCPU runs: devices ask it to power off and to reset.
     public let control: ControlRelay
 
@@ -20,11 +23,12 @@ public final class Mainboard: Sendable {
     ///   - console: COM1's output; nil drops it.
     ///   - consoleObserver: sees what the guest sends to COM1, whatever becomes of it.
     ///   - debugConsole: port 0xE9's output; nil drops it.
+    ///   - virtioDevices: at most `VirtioSlots.capacity`, in the order in which the guest finds them.
     /// - Throws: `BusError`: two ranges of the address map collide.
     public init(
         engine: any Engine, memory: GuestMemory, clock: any MonotonicClock, wallClock: any WallClock,
         alarms: any AlarmService, console: (any ByteSink)?, consoleObserver: (@Sendable (UInt8) -> Void)? = nil,
-        debugConsole: (any ByteSink)?
+        debugConsole: (any ByteSink)?, virtioDevices: [any VirtioDevice] = []
     ) throws(BusError) {
         let control = ControlRelay()
         self.control = control
@@ -63,6 +67,8 @@ public final class Mainboard: Sendable {
         try ports.add(
             DebugExit(control: control), name: "debug exit", base: AddressMap.debugExit, count: 4, widest: .long)
 
+        virtio = try VirtioSlots(virtioDevices, memory: memory, line: line, mmio: &mmio)
+
         self.ports = Bus(ports)
         self.mmio = Bus(mmio)
     }
@@ -100,7 +106,20 @@ public final class Mainboard: Sendable {
         }
     }
 
-    /// How ACPI describes these devices.
+    /// How ACPI describes the virtio devices beside the others.
+    public func acpi(cpuCount: Int) -> ACPIConfiguration {
+        var acpi = Self.acpi(cpuCount: cpuCount)
+        acpi.extraDevices = virtio.terms
+        return acpi
+    }
+
+    /// Takes the devices away from a guest that is gone: nothing touches its memory afterwards. After the last vCPU has ended.
+    public func detachDevices() { virtio.reset() }
+
+    /// What the virtio devices have done so far.
+    public var deviceStatistics: [(kind: DeviceKind, counts: [(name: String, value: UInt64)])] { virtio.statistics }
+
+    /// How ACPI describes a board's own devices.
     public static func acpi(cpuCount: Int) -> ACPIConfiguration {
         var acpi = ACPIConfiguration(cpuCount: cpuCount)
         let base = UInt16(AddressMap.powerManagement)

@@ -5,22 +5,15 @@ public import VMCore
 
 /// The one thread beside the vCPUs: it waits on descriptors and alarms, and calls their handlers with no lock held.
 ///
-/// Handlers must not block. What another thread wants done here goes through `post`.
-public final class EventLoop: AlarmService, @unchecked Sendable {
-    /// What a watched descriptor is ready for.
-    public struct Readiness: OptionSet, Sendable {
-        public let rawValue: UInt32
-        public init(rawValue: UInt32) { self.rawValue = rawValue }
-        public static let readable = Readiness(rawValue: 1)
-        public static let writable = Readiness(rawValue: 4)
-        /// The other end is gone, or there is an error to be read.
-        public static let hangup = Readiness(rawValue: 0x18)
-    }
-
+/// Handlers must not block. What another thread wants done here goes through `post`, or `makeWork` where it is wanted often.
+///
+/// Nobody has it for long: what a handler asks for is done a turn later, when descriptors and alarms have had theirs.
+public final class EventLoop: EventService, @unchecked Sendable {
     private struct State {
         /// Those that are armed, and no others: a machine that is gone leaves none behind.
         var alarms: [LoopAlarm] = []
         var posted: [@Sendable () -> Void] = []
+        var due: [LoopWork] = []
         var watches: [UInt64: @Sendable (Readiness) -> Void] = [:]
         var nextToken: UInt64 = 2
         var stopping = false
@@ -91,6 +84,33 @@ public final class EventLoop: AlarmService, @unchecked Sendable {
             let first = !state.woken
             state.woken = true
             return first
+        }
+        if needsWake { wake() }
+    }
+
+    private final class LoopWork: Work, @unchecked Sendable {
+        /// Guarded by the loop's lock.
+        var isDue = false
+        let handler: @Sendable () -> Void
+        weak let loop: EventLoop?
+
+        init(loop: EventLoop, handler: @escaping @Sendable () -> Void) {
+            self.loop = loop
+            self.handler = handler
+        }
+
+        func schedule() { loop?.schedule(self) }
+    }
+
+    public func makeWork(_ handler: @escaping @Sendable () -> Void) -> any Work { LoopWork(loop: self, handler: handler) }
+
+    private func schedule(_ work: LoopWork) {
+        let needsWake = state.withLock { state in
+            guard !work.isDue else { return false }
+            work.isDue = true
+            state.due.append(work)
+            defer { state.woken = true }
+            return !state.woken
         }
         if needsWake { wake() }
     }
@@ -225,12 +245,17 @@ public final class EventLoop: AlarmService, @unchecked Sendable {
     }
 
     private func runPosted() {
-        let work = state.withLock { state in
+        let (posted, due) = state.withLock { state in
             state.woken = false
-            defer { state.posted.removeAll(keepingCapacity: true) }
-            return state.posted
+            defer {
+                state.posted.removeAll(keepingCapacity: true)
+                state.due.removeAll(keepingCapacity: true)
+            }
+            for work in state.due { work.isDue = false }
+            return (state.posted, state.due)
         }
-        for item in work { item() }
+        for item in posted { item() }
+        for work in due { work.handler() }
     }
 
     private func fireAlarms() {

@@ -8,6 +8,7 @@ internal import Machine
 internal import SoftCPU
 internal import Synchronization
 internal import VMCore
+internal import Virtio
 
 /// The files a run boots from, found and there.
 public struct GuestFiles: Hashable, Sendable {
@@ -221,12 +222,12 @@ public final class GuestRun: @unchecked Sendable {
         do throws(BusError) {
             board = try Mainboard(
                 engine: engine, memory: memory, clock: counter ?? clock, wallClock: counter ?? clock, alarms: counter ?? loop,
-                console: console.sink, consoleObserver: { [console] in console.observe($0) }, debugConsole: console.sink)
+                console: console.sink, consoleObserver: { [console] in console.observe($0) }, debugConsole: console.sink, virtioDevices: [EntropyDevice(events: loop)])
         } catch {
             throw RunError(exitStatus: .guestCrashed, description: error.description)
         }
         engine.connect(ports: board.ports, mmio: board.mmio)
-        let entry = try loadGuest(into: memory)
+        let entry = try loadGuest(into: memory, board)
         let state = entry.initialState()
         let run = MachineRun(
             engine: engine, memory: memory, vcpuCount: configuration.cpus, clock: clock, general: state.general,
@@ -236,7 +237,7 @@ public final class GuestRun: @unchecked Sendable {
         return Life(run: run, board: board, memory: memory)
     }
 
-    private func loadGuest(into memory: GuestMemory) throws -> EntryPoint {
+    private func loadGuest(into memory: GuestMemory, _ board: Mainboard) throws -> EntryPoint {
         do throws(BootError) {
             // Asked to unpack in the guest, the fast form is of no use.
             let fast = configuration.decompression == .host ? files.preparedKernel : nil
@@ -248,7 +249,7 @@ public final class GuestRun: @unchecked Sendable {
             }
             let image = try BootImage(bytes).unpacked(limit: memory.size)
             var boot = BootConfiguration()
-            boot.rsdp = try ACPITables(Mainboard.acpi(cpuCount: configuration.cpus)).install(in: memory)
+            boot.rsdp = try ACPITables(board.acpi(cpuCount: configuration.cpus)).install(in: memory)
             boot.commandLine = GuestCommandLine.text(
                 isLinux: image.isLinux, isOurs: files.isOurs, append: configuration.append,
                 terminal: Terminal.size(of: STDOUT_FILENO))

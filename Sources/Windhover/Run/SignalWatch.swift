@@ -1,6 +1,7 @@
 internal import CHost
 internal import Glibc
 internal import Machine
+internal import VMCore
 
 /// The signals that end a run, turned into calls on the event loop, so that they end it in an orderly way.
 ///
