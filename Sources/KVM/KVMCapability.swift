@@ -40,6 +40,8 @@ public struct KVMCapability: Hashable, Sendable {
     static let irqRouting = KVMCapability(
         "KVM_CAP_IRQ_ROUTING", KVM_CAP_IRQ_ROUTING, "message-signalled interrupts")
     static let signalMSI = KVMCapability("KVM_CAP_SIGNAL_MSI", KVM_CAP_SIGNAL_MSI, "--irqchip split")
+    static let doorbells = KVMCapability(
+        "KVM_CAP_IOEVENTFD", KVM_CAP_IOEVENTFD, "disks and networks that are told of requests while the guest runs on")
     static let syncRegisters = KVMCapability(
         "KVM_CAP_SYNC_REGS", KVM_CAP_SYNC_REGS, "reading and setting registers in one call")
     static let tscDeadline = KVMCapability(
@@ -65,7 +67,7 @@ public struct KVMCapability: Hashable, Sendable {
     public static let all: [KVMCapability] = [
         .userMemory, .irqChip, .setTSSAddress, .identityMap, .extendedCPUID, .mpState, .immediateExit,
         .xsave, .xcrs, .debugRegisters, .vcpuEvents,
-        .pit2, .splitIRQChip, .irqRouting, .signalMSI, .syncRegisters, .tscDeadline, .tscFrequency,
+        .pit2, .splitIRQChip, .irqRouting, .signalMSI, .doorbells, .syncRegisters, .tscDeadline, .tscFrequency,
         .userSpaceMSR, .emulationFailure, .xsave2, .maximumVCPUs, .memorySlots,
     ]
 }

@@ -95,6 +95,17 @@ public final class KVMEngine: Engine {
         connections.withLock { $0.endOfInterrupt = listener }
     }
 
+    public func attach(_ doorbell: Doorbell, to descriptor: Int32) -> Bool {
+        guard machine.system.check(.doorbells) > 0 else { return false }
+        do { try machine.setDoorbell(doorbell, descriptor: descriptor, isAttached: true) } catch { return false }
+        return true
+    }
+
+    public func detach(_ doorbell: Doorbell, from descriptor: Int32) {
+        // It fails only for one that is not attached.
+        try? machine.setDoorbell(doorbell, descriptor: descriptor, isAttached: false)
+    }
+
     public func disconnect() { connections.withLock { $0 = Connections() } }
 
     /// Level-triggered routes are told to the kernel, so that it reports their EOIs; the rest it need not know.

@@ -147,6 +147,22 @@ public final class KVMVirtualMachine: Sendable {
         }
     }
 
+    /// Has writes to a memory-mapped doorbell counted by an eventfd, or no longer so.
+    ///
+    /// The corresponding ioctl is `KVM_IOEVENTFD`.
+    func setDoorbell(_ doorbell: Doorbell, descriptor eventfd: Int32, isAttached: Bool) throws(EngineError) {
+        var argument = kvm_ioeventfd()
+        argument.addr = doorbell.address.rawValue
+        argument.len = UInt32(doorbell.width.rawValue)
+        argument.fd = eventfd
+        if let value = doorbell.value {
+            argument.datamatch = UInt64(value)
+            argument.flags |= 1 << UInt32(kvm_ioeventfd_flag_nr_datamatch)
+        }
+        if !isAttached { argument.flags |= 1 << UInt32(kvm_ioeventfd_flag_nr_deassign) }
+        try descriptor.call(CKVM_IOEVENTFD, "KVM_IOEVENTFD", &argument)
+    }
+
     /// The corresponding ioctl is `KVM_CREATE_VCPU`.
     func createVCPU(index: Int) throws(EngineError) -> KVMDescriptor {
         let raw = try descriptor.call(CKVM_CREATE_VCPU, "KVM_CREATE_VCPU", UInt(index))

@@ -14,12 +14,14 @@ public final class Mainboard: Sendable {
     public let powerManagement: ACPIPowerManagement
     /// Disks, networks and the like.
     let virtio: VirtioSlots
+    private let doorbells: Doorbells?
     /// Connect the run before the first vCPU runs: devices ask it to power off and to reset.
     public let control: ControlRelay
 
     /// - Parameters:
     ///   - engine: made with interrupt controllers of its own, or with local APICs only: then the 8259A pair, the PIT and
     ///     the I/O APIC of the device layer serve, and are connected to it.
+    ///   - events: where an engine's doorbells are waited for; nil for an engine that has none.
     ///   - console: COM1's output; nil drops it.
     ///   - consoleObserver: sees what the guest sends to COM1, whatever becomes of it.
     ///   - debugConsole: port 0xE9's output; nil drops it.
@@ -27,7 +29,7 @@ public final class Mainboard: Sendable {
     /// - Throws: `BusError`: two ranges of the address map collide.
     public init(
         engine: any Engine, memory: GuestMemory, clock: any MonotonicClock, wallClock: any WallClock,
-        alarms: any AlarmService, console: (any ByteSink)?, consoleObserver: (@Sendable (UInt8) -> Void)? = nil,
+        alarms: any AlarmService, events: (any EventService)? = nil, console: (any ByteSink)?, consoleObserver: (@Sendable (UInt8) -> Void)? = nil,
         debugConsole: (any ByteSink)?, virtioDevices: [any VirtioDevice] = []
     ) throws(BusError) {
         let control = ControlRelay()
@@ -68,6 +70,8 @@ public final class Mainboard: Sendable {
             DebugExit(control: control), name: "debug exit", base: AddressMap.debugExit, count: 4, widest: .long)
 
         virtio = try VirtioSlots(virtioDevices, memory: memory, line: line, mmio: &mmio)
+        doorbells = virtioDevices.isEmpty ? nil : events.map { Doorbells(engine: engine, events: $0) }
+        if let doorbells { virtio.attach(doorbells) }
 
         self.ports = Bus(ports)
         self.mmio = Bus(mmio)
@@ -114,7 +118,10 @@ public final class Mainboard: Sendable {
     }
 
     /// Takes the devices away from a guest that is gone: nothing touches its memory afterwards. After the last vCPU has ended.
-    public func detachDevices() { virtio.reset() }
+    public func detachDevices() {
+        doorbells?.remove()
+        virtio.reset()
+    }
 
     /// What the virtio devices have done so far.
     public var deviceStatistics: [(kind: DeviceKind, counts: [(name: String, value: UInt64)])] { virtio.statistics }

@@ -39,6 +39,17 @@ struct VirtioSlots: Sendable {
         AddressMap.virtio.rawValue &+ UInt64(truncatingIfNeeded: slot) &* MMIOTransport.length
     }
 
+    /// Has the engine ring for notifications where it can: before DRIVER_OK nothing comes of them.
+    func attach(_ doorbells: Doorbells) {
+        for (slot, transport) in transports.enumerated() {
+            let registers = transport.registers
+            for queue in 0..<UInt32(truncatingIfNeeded: registers.queueCount) {
+                let place = GuestAddress(Self.base(of: slot) &+ MMIOTransport.notifyOffset)
+                doorbells.add(Doorbell(address: place, width: .long, value: queue)) { registers.notify(queue: queue) }
+            }
+        }
+    }
+
     /// One LNRO0005 device a slot, as Linux looks for them. Source: [LINUX-VIRTIO-MMIO].
     var terms: [AML] {
         transports.indices.map { slot in

@@ -31,6 +31,14 @@ public protocol Engine: AnyObject, Sendable {
     /// Connects the device layer's I/O APIC to the local APICs' EOI broadcasts. Before the first run.
     func connect(endOfInterrupt listener: any EndOfInterruptListener)
 
+    /// Has writes to a doorbell counted by an eventfd in place of passed to the memory bus: the vCPU need not leave the guest.
+    ///
+    /// - Returns: false where the engine cannot, and they go to the bus as before.
+    func attach(_ doorbell: Doorbell, to descriptor: Int32) -> Bool
+
+    /// Undoes `attach`, with the same words.
+    func detach(_ doorbell: Doorbell, from descriptor: Int32)
+
     /// Lets go of all that was connected, which holds the engine in its turn. After the last vCPU has ended.
     func disconnect()
 
@@ -38,6 +46,12 @@ public protocol Engine: AnyObject, Sendable {
     /// - Parameter routes: for each redirection entry, in order, the message it would send and whether it is level-triggered;
     ///   nil when masked with no EOI due.
     func setRoutes(_ routes: [InterruptRoute?])
+}
+
+extension Engine {
+    /// An engine that serves accesses on the vCPU's own thread has nothing to gain.
+    public func attach(_ doorbell: Doorbell, to descriptor: Int32) -> Bool { false }
+    public func detach(_ doorbell: Doorbell, from descriptor: Int32) {}
 }
 
 /// One redirection entry of an I/O APIC that is unmasked, or masked with its EOI still due.

@@ -22,11 +22,14 @@ struct PlainRunArguments {
                 options.image = word
                 continue
             }
-            guard word == "--append" || !seen.contains(word) else { return nil }
+            guard Self.repeatable.contains(word) || !seen.contains(word) else { return nil }
             seen.append(word)
             switch word {
             case "--no-reboot":
                 options.noReboot = true
+                continue
+            case "--balloon":
+                options.balloon = true
                 continue
             case "--verbose", "-v":
                 isVerbose = true
@@ -37,6 +40,8 @@ struct PlainRunArguments {
             guard let value = words.next(), Self.isValue(value), take(value, for: word) else { return nil }
         }
     }
+
+    private static let repeatable = ["--append", "--disk", "--net"]
 
     /// - Returns: false for an option that is not known here.
     private mutating func take(_ value: String, for option: String) -> Bool {
@@ -54,6 +59,10 @@ struct PlainRunArguments {
         case "--console": options.console = value
         case "--timeout": options.timeout = value
         case "--stats": options.statistics = value
+        case "--disk": options.disks.append(value)
+        case "--net": options.networks.append(value)
+        case "--vsock": options.socket = value
+        case "--transport": options.transport = value
         default: return false
         }
         return true

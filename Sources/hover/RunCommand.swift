@@ -16,6 +16,7 @@ struct RunCommand: ParsableCommand {
             EXAMPLES:
               hover run linux
               hover run linux --cpus 4 --memory 2G
+              hover run linux --disk debian.img --net user,forward=2222:22
               hover run --kernel vmlinux --initrd root.cpio --append "console=ttyS0 quiet"
               hover run test.bin --console file:out.txt --timeout 30s --no-reboot
 
@@ -35,6 +36,7 @@ struct RunCommand: ParsableCommand {
 
     @OptionGroup(title: "WHAT TO RUN") var guest: GuestOptions
     @OptionGroup(title: "MACHINE") var machine: MachineOptions
+    @OptionGroup(title: "DISKS AND NETWORKS") var devices: DeviceOptions
     @OptionGroup(title: "CONSOLE AND RUN") var session: SessionOptions
 
     mutating func run() throws { try Self.run(options, verbose: session.verbose) }
@@ -59,6 +61,11 @@ struct RunCommand: ParsableCommand {
         options.interruptChips = machine.irqchip
         options.clock = machine.clock
         options.hugePages = machine.hugePages
+        options.disks = devices.disk
+        options.networks = devices.net
+        options.socket = devices.vsock
+        options.balloon = devices.balloon
+        options.transport = devices.transport
         options.console = session.console
         options.timeout = session.timeout
         options.noReboot = session.noReboot
@@ -126,6 +133,31 @@ struct MachineOptions: ParsableArguments {
             "Back guest RAM with huge pages: none, transparent, or reserved (2 MiB pages set aside on the host).",
             valueName: "kind"))
     var hugePages = RunOptions().hugePages
+}
+
+struct DeviceOptions: ParsableArguments {
+    @Option(
+        parsing: .unconditionalSingleValue,
+        help: ArgumentHelp(
+            "A disk: FILE[,readonly][,format=raw|qcow2][,backing=FILE][,direct][,serial=TEXT]; may be repeated.", valueName: "file"))
+    var disk: [String] = []
+
+    @Option(
+        parsing: .unconditionalSingleValue,
+        help: ArgumentHelp(
+            "A network: user[,forward=8080:80] (rootless, through passt) or tap:NAME; may be repeated.", valueName: "network"))
+    var net: [String] = []
+
+    @Option(
+        parsing: .unconditional,
+        help: ArgumentHelp("Sockets between host and guest, at this Unix socket: PATH[,cid=N].", valueName: "path"))
+    var vsock: String?
+
+    @Flag(help: "Let memory that the guest does not use go back to the host.")
+    var balloon = false
+
+    @Option(help: ArgumentHelp("How the guest reaches its devices: mmio or pci.", valueName: "how"))
+    var transport = RunOptions().transport
 }
 
 struct SessionOptions: ParsableArguments {

@@ -137,7 +137,8 @@ import Windhover
 
     @Test(arguments: [
         ["frob"], ["exec"], ["run", "--frob"], ["run", "-Z"], ["run", "a", "b"], ["run", "linux", "--kernel", "k"],
-        ["run", "--disk", "x"], ["run", "--net", "user"], ["run", "--share", "."], ["run", "--disk=x"],
+        ["run", "--share", "."], ["run", "--disk", "x,frob"], ["run", "--net", "bridge"], ["run", "--vsock", "v,cid=1"],
+        ["run", "--transport", "usb"],
         ["run", "--engine", "tcg"], ["run", "--irqchip", "off"], ["run", "--huge-pages", "2M"], ["run", "--console", "pty"],
         ["run", "--console", "file:"], ["run", "--stats", ""], ["run", "--kernel", ""], ["run", ""], ["run", "--initrd", "i"],
         ["run", "--cpus"], ["run", "--timeout"], ["doctor", "now"], ["images", "frob"], ["images", "fetch"],
@@ -153,7 +154,7 @@ import Windhover
     }
 
     @Test func optionsThatAreYetToCome() throws {
-        for option in ["--disk", "--net", "--share"] {
+        for option in ["--share"] {
             try expect(.usage, ["run", option, "x"], naming: ["Unknown option '\(option)'", "yet"])
         }
     }

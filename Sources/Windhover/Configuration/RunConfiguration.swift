@@ -34,6 +34,14 @@ public enum ClockChoice: String, Hashable, Sendable, CaseIterable {
     case instructions
 }
 
+/// How a guest reaches its virtio devices.
+public enum VirtioTransport: String, Hashable, Sendable, CaseIterable {
+    /// Registers at fixed addresses, announced by ACPI.
+    case mmio
+    /// Functions of a PCI bus, with interrupts by message.
+    case pci
+}
+
 /// What a run boots.
 public enum BootSource: Hashable, Sendable {
     /// The guest that is part of Windhover.
@@ -64,6 +72,11 @@ public struct RunOptions: Hashable, Sendable {
     public var statistics: String?
     public var hugePages = "none"
     public var decompression = "host"
+    public var disks: [String] = []
+    public var networks: [String] = []
+    public var socket: String?
+    public var balloon = false
+    public var transport = "mmio"
 
     public init() {}
 }
@@ -88,6 +101,18 @@ public struct RunConfiguration: Hashable, Sendable {
     public let statistics: String?
     public let hugePages: HugePages
     public let decompression: KernelDecompression
+    public let disks: [DiskConfiguration]
+    public let networks: [NetworkConfiguration]
+    public let socket: SocketConfiguration?
+    /// Whether memory that the guest does not use goes back to the host.
+    public let hasBalloon: Bool
+    public let transport: VirtioTransport
+
+    /// Whether the machine has any virtio device.
+    public var hasVirtioDevices: Bool { !disks.isEmpty || !networks.isEmpty || socket != nil || hasBalloon }
+
+    /// Most disks and networks together: a balloon, sockets and the entropy device come beside them.
+    public static let maximumDevices = 24
 
     /// The most vCPUs: what 8-bit APIC IDs number beside an I/O APIC and the broadcast ID.
     public static let maximumCPUs = 254
@@ -131,6 +156,15 @@ public struct RunConfiguration: Hashable, Sendable {
         statistics = options.statistics
         hugePages = try Self.choice(options.hugePages, of: "--huge-pages")
         decompression = try Self.choice(options.decompression, of: "--decompress")
+        disks = try options.disks.map { text throws(ConfigurationError) in try DiskConfiguration(text) }
+        networks = try options.networks.map { text throws(ConfigurationError) in try NetworkConfiguration(text) }
+        guard disks.count + networks.count <= Self.maximumDevices else {
+            throw .impossible(
+                "\(disks.count) disks and \(networks.count) networks are more than the \(Self.maximumDevices) that a machine has room for: give fewer")
+        }
+        socket = try options.socket.map { text throws(ConfigurationError) in try SocketConfiguration(text) }
+        hasBalloon = options.balloon
+        transport = try Self.choice(options.transport, of: "--transport")
     }
 
     private static func source(image: String?, kernel: String?) throws(ConfigurationError) -> BootSource {

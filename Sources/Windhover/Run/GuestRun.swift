@@ -137,6 +137,7 @@ public final class GuestRun: @unchecked Sendable {
                 outcome = .stopped
             }
             life.run.join()
+            if life.run.hasEnded { life.board.detachDevices() }
             console.disconnect()
             if !life.run.hasEnded {
                 logger.warning("the host's KVM does not let a vCPU go; it ends with this process")
@@ -221,7 +222,7 @@ public final class GuestRun: @unchecked Sendable {
         let board: Mainboard
         do throws(BusError) {
             board = try Mainboard(
-                engine: engine, memory: memory, clock: counter ?? clock, wallClock: counter ?? clock, alarms: counter ?? loop,
+                engine: engine, memory: memory, clock: counter ?? clock, wallClock: counter ?? clock, alarms: counter ?? loop, events: loop,
                 console: console.sink, consoleObserver: { [console] in console.observe($0) }, debugConsole: console.sink, virtioDevices: [EntropyDevice(events: loop)])
         } catch {
             throw RunError(exitStatus: .guestCrashed, description: error.description)

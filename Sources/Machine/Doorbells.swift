@@ -1,0 +1,62 @@
+internal import CHost
+internal import Glibc
+internal import Synchronization
+internal import VMCore
+
+/// The doorbells of one machine's devices that its engine rings without leaving the guest: an eventfd each, watched by the event
+/// loop. Where the engine has no such thing there are none, and the writes come over the bus.
+final class Doorbells: Sendable {
+    private struct Entry {
+        var doorbell: Doorbell
+        var descriptor: Int32
+        var token: UInt64
+    }
+
+    private let engine: any Engine
+    private let events: any EventService
+    private let entries = Mutex<[Entry]>([])
+
+    init(engine: any Engine, events: any EventService) {
+        self.engine = engine
+        self.events = events
+    }
+
+    /// - Parameter handler: called on the event loop's thread, once for any number of writes.
+    /// - Returns: whether the engine rings it. A host without descriptors left is no reason to stop: the bus does it.
+    @discardableResult
+    func add(_ doorbell: Doorbell, _ handler: @escaping @Sendable () -> Void) -> Bool {
+        let descriptor = eventfd(0, chost_eventfd_flags)
+        guard descriptor >= 0 else { return false }
+        guard engine.attach(doorbell, to: descriptor) else {
+            close(descriptor)
+            return false
+        }
+        let token = events.watch(descriptor, for: .readable) { _ in
+            var count: UInt64 = 0
+            _ = unsafe Glibc.read(descriptor, &count, 8)
+            handler()
+        }
+        guard let token else {
+            engine.detach(doorbell, from: descriptor)
+            close(descriptor)
+            return false
+        }
+        entries.withLock { $0.append(Entry(doorbell: doorbell, descriptor: descriptor, token: token)) }
+        return true
+    }
+
+    /// Takes away those that `isGone` says; all of them where it is left out.
+    func remove(where isGone: (Doorbell) -> Bool = { _ in true }) {
+        let gone = entries.withLock { entries in
+            defer { entries.removeAll { isGone($0.doorbell) } }
+            return entries.filter { isGone($0.doorbell) }
+        }
+        for entry in gone {
+            engine.detach(entry.doorbell, from: entry.descriptor)
+            events.unwatch(entry.descriptor, token: entry.token)
+            close(entry.descriptor)
+        }
+    }
+
+    deinit { remove() }
+}

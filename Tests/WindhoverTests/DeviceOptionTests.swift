@@ -1,0 +1,80 @@
+import Testing
+
+@testable import Windhover
+
+@Suite struct DeviceOptionTests {
+    private func refusal(_ body: () throws -> Void) -> ConfigurationError? {
+        do { try body() } catch { return error as? ConfigurationError }
+        return nil
+    }
+
+    @Test func aDiskIsAFileAndWords() throws {
+        let plain = try DiskConfiguration("debian.img")
+        #expect(plain.path == "debian.img")
+        #expect(!plain.isReadOnly && !plain.isDirect && plain.format == .raw && !plain.isFormatNamed)
+        #expect(plain.queues == 1 && plain.serial == nil && plain.bandwidth == nil)
+        let full = try DiskConfiguration(
+            "a,,b.qcow2,readonly,format=qcow2,backing=base.img,direct,serial=S1,queues=4,bandwidth=10M/64M,operations=500")
+        #expect(full.path == "a,b.qcow2")
+        #expect(full.isReadOnly && full.isDirect && full.format == .qcow2 && full.isFormatNamed)
+        #expect(full.backing == .init(path: "base.img", format: .raw))
+        #expect(full.serial == "S1" && full.queues == 4)
+        #expect(full.bandwidth?.perSecond == 10 << 20 && full.bandwidth?.burst == 64 << 20)
+        #expect(full.operations?.perSecond == 500 && full.operations?.burst == nil)
+    }
+
+    @Test(arguments: [
+        "", ",readonly", "x,", "x,,,readonly,", "x,readonly=yes", "x,format=", "x,format=vmdk", "x,readwrite", "x,format=raw,format=raw",
+        "x,serial=123456789012345678901", "x,serial=a b", "x,queues=0", "x,queues=17", "x,queues=-1", "x,bandwidth=0", "x,bandwidth=fast",
+        "x,bandwidth=1M/0", "x,bandwidth=1M/2M/3M", "x,bandwidth=99999999999999999999", "x,bandwidth=99999999999G", "x,operations=/5",
+        "x,backing=y", "x,backing-format=raw", "x,format=qcow2,backing-format=raw",
+    ])
+    func aDiskThatIsNone(_ text: String) {
+        let failure = refusal { _ = try DiskConfiguration(text) }
+        #expect(failure?.exitStatus == .usage, "\(text)")
+        #expect(failure?.description.contains("--disk") == true)
+    }
+
+    @Test func aNetworkIsUserOrTap() throws {
+        let user = try NetworkConfiguration("user,forward=8080:80,forward=udp:5353:53,mac=02:00:00:00:00:0a")
+        #expect(user.kind == .user)
+        #expect(user.forwards.map(\.host) == [8080, 5353])
+        #expect(user.forwards.map(\.guest) == [80, 53])
+        #expect(user.forwards.map(\.transport) == [.tcp, .udp])
+        #expect(user.address == [2, 0, 0, 0, 0, 10])
+        let tap = try NetworkConfiguration("tap:tap0,queues=2,bandwidth=1M")
+        #expect(tap.kind == .tap("tap0") && tap.queues == 2 && tap.address == nil)
+    }
+
+    @Test(arguments: [
+        "", "tap", "tap:", "tap:a/b", "tap:0123456789abcdef", "bridge", "user,forward=80", "user,forward=0:80", "user,forward=70000:80",
+        "user,forward=tcp:1:2:3", "user,forward=icmp:1:2", "user,mac=01:00:00:00:00:00", "user,mac=00:00:00:00:00:00", "user,mac=2:0:0:0:0:0",
+        "user,mac=+2:00:00:00:00:00", "user,queues=2", "tap:x,forward=1:2", "user,speed=1",
+    ])
+    func aNetworkThatIsNone(_ text: String) {
+        let failure = refusal { _ = try NetworkConfiguration(text) }
+        #expect(failure?.exitStatus == .usage, "\(text)")
+        #expect(failure?.description.contains("--net") == true)
+    }
+
+    @Test func socketsHaveAPathAndAnIdentifier() throws {
+        #expect(try SocketConfiguration("/run/v.sock") == SocketConfiguration("/run/v.sock,cid=3"))
+        #expect(try SocketConfiguration("v,cid=52").guest == 52)
+        for text in ["", "v,cid=2", "v,cid=4294967295", "v,cid=x", "v,port=1"] {
+            #expect(refusal { _ = try SocketConfiguration(text) }?.exitStatus == .usage, "\(text)")
+        }
+        let long = String(repeating: "x", count: 97)
+        #expect(refusal { _ = try SocketConfiguration(long) }?.exitStatus == .badConfiguration)
+        #expect(throws: Never.self) { try SocketConfiguration(String(long.dropLast())) }
+    }
+
+    @Test func aMachineHasRoomForSoMany() {
+        var options = RunOptions()
+        options.disks = (0..<25).map { "disk\($0)" }
+        #expect(refusal { _ = try RunConfiguration(options) }?.exitStatus == .badConfiguration)
+        options.disks.removeLast()
+        #expect(refusal { _ = try RunConfiguration(options) } == nil)
+        options.transport = "usb"
+        #expect(refusal { _ = try RunConfiguration(options) }?.description.contains("--transport takes mmio or pci") == true)
+    }
+}
