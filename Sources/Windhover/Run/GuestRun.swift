@@ -166,6 +166,11 @@ public final class GuestRun: @unchecked Sendable {
                     firstInstructionNanoseconds: first,
                     wallSeconds: Double(clock.now() &- started) / 1e9, boots: boots, exits: .init(totals),
                     instructions: totals.instructions, rescues: totals.rescues,
+                    devices: life.board.deviceStatistics.map { device in
+                        .init(
+                            kind: "\(device.kind)",
+                            counts: Dictionary(device.counts.map { ($0.name, $0.value) }, uniquingKeysWith: &+))
+                    },
                     residentKiBOutsideGuestMemory: RunStatistics.residentOutside(life.memory))
                 do throws(OutputFile.Failure) {
                     try file.replaceContents(with: statistics.encoded)

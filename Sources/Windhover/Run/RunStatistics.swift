@@ -34,6 +34,12 @@ struct RunStatistics: Encodable {
         }
     }
 
+    /// One virtio device's counts.
+    struct Device: Encodable {
+        var kind: String
+        var counts: [String: UInt64]
+    }
+
     var engine: String
     /// Why that engine.
     var engineReason: String
@@ -51,6 +57,8 @@ struct RunStatistics: Encodable {
     /// 0 on engines that do not count.
     var instructions: UInt64
     var rescues: UInt64
+    /// Of the last life, in the guest's order.
+    var devices: [Device]
     var residentKiBOutsideGuestMemory: UInt64
 
     /// The object and a line feed.

@@ -20,5 +20,5 @@ public struct ConformanceCase: Sendable, CustomStringConvertible {
     public var description: String { name }
 
     /// The suite.
-    public static let all: [ConformanceCase] = ports + memoryMapped + execution + translation + state + kicks + interrupts
+    public static let all: [ConformanceCase] = ports + memoryMapped + doorbells + execution + translation + state + kicks + interrupts
 }
