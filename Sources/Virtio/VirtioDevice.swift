@@ -25,7 +25,8 @@ public protocol VirtioDevice: AnyObject, Sendable {
     /// The driver is ready (DRIVER_OK): from now on the queues are the device's to look at, without waiting for a notification.
     func start(_ session: DeviceSession)
 
-    /// Buffers were made available on a queue that exists. Called only between `start` and `stop`; must not block.
+    /// Buffers were made available on a queue that exists. Must not block. One that was on its way when the driver reset the
+    /// device may still come after `stop`.
     func notify(queue: Int)
 
     /// The driver resets the device. When it returns, nothing of the session's is touched any more: neither its queues nor
