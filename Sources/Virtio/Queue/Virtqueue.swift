@@ -82,15 +82,28 @@ public struct QueueLayout: Hashable, Sendable, BitwiseCopyable {
     ///
     /// - Parameter written: bytes written to the writable buffers, from the first on; no more than they have.
     public func complete(_ chain: DescriptorChain, written: UInt64) {
+        stage(chain, written: written)
+        publish()
+    }
+
+    /// Gives a request back, but lets the driver see it only with `publish`: several that make one are seen together.
+    ///
+    /// - Parameter written: as of `complete`.
+    public func stage(_ chain: DescriptorChain, written: UInt64) {
         let count = min(written, chain.writableBytes)
         // Before the driver can know of it: what it executes next may be what was written.
         chain.tellWritten(count, to: memory)
         let length = UInt32(truncatingIfNeeded: min(count, UInt64(UInt32.max)))
         if isPacked {
-            packed.complete(chain, length, memory)
+            packed.stage(chain, length, memory)
         } else {
-            split.complete(chain, length, memory)
+            split.stage(chain, length, memory)
         }
+    }
+
+    /// Lets the driver see what was staged.
+    public func publish() {
+        if isPacked { packed.publish(memory) } else { split.publish(memory) }
     }
 
     /// Whether the driver is to be interrupted for what was completed since the last time this was asked.
