@@ -20,6 +20,8 @@ struct PackedRing {
     private var outstanding: UInt16 = 0
     /// Where used descriptors went from at the last look whether to interrupt, and how many there have been since.
     private var completedSinceSignal: UInt32 = 0
+    /// Where the first used descriptor is that the driver does not see yet, and its flags.
+    private var staged: (index: UInt16, flags: UInt16)?
 
     private static let available: UInt16 = 1 << 7
     private static let used: UInt16 = 1 << 15
@@ -106,15 +108,16 @@ struct PackedRing {
         }
     }
 
-    mutating func complete(_ chain: DescriptorChain, _ length: UInt32, _ memory: GuestMemory) {
+    mutating func stage(_ chain: DescriptorChain, _ length: UInt32, _ memory: GuestMemory) {
         let target = place(nextUsed)
         let address = ringAddress.rawValue &+ UInt64(nextUsed) &* 16
         var flags: UInt16 = length > 0 ? RawDescriptor.write : 0
         if usedWraps { flags |= Self.available | Self.used }
         chost_store32(target &+ 8, length)
         chost_store16(target &+ 12, chain.identifier)
-        // Last, and not before the others: it is what makes the descriptor used.
-        chost_store16(target &+ 14, flags)
+        // Last, and not before the others: it is what makes the descriptor used. The first one's of several comes last of
+        // all, in `publish`: the driver looks at them in their order. Source: [VIRTIO1.2 §2.7].
+        if staged == nil { staged = (nextUsed, flags) } else { chost_store16(target &+ 14, flags) }
         memory.written(at: GuestAddress(address), count: 16)
         outstanding &-= min(outstanding, chain.ringDescriptors)
         completedSinceSignal &+= UInt32(chain.ringDescriptors)
@@ -123,6 +126,13 @@ struct PackedRing {
             nextUsed &-= size
             usedWraps.toggle()
         }
+    }
+
+    mutating func publish(_ memory: GuestMemory) {
+        guard let (index, flags) = staged else { return }
+        staged = nil
+        chost_store16(place(index) &+ 14, flags)
+        memory.written(at: GuestAddress(ringAddress.rawValue &+ UInt64(index) &* 16), count: 16)
     }
 
     mutating func needsInterrupt() -> Bool {

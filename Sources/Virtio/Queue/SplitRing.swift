@@ -110,12 +110,16 @@ struct SplitRing {
     }
 
     @inline(__always)
-    mutating func complete(_ chain: DescriptorChain, _ length: UInt32, _ memory: GuestMemory) {
+    mutating func stage(_ chain: DescriptorChain, _ length: UInt32, _ memory: GuestMemory) {
         let offset = 4 &+ UInt(nextUsed & mask) &* 8
         chost_store64(used &+ offset, UInt64(chain.identifier) | UInt64(length) << 32)
         nextUsed &+= 1
-        chost_store16(used &+ 2, nextUsed)
         memory.written(at: GuestAddress(usedAddress.rawValue &+ UInt64(offset)), count: 8)
+    }
+
+    @inline(__always)
+    func publish(_ memory: GuestMemory) {
+        chost_store16(used &+ 2, nextUsed)
         memory.written(at: usedAddress, count: 4)
     }
 

@@ -46,8 +46,9 @@ public struct QueueLayout: Hashable, Sendable, BitwiseCopyable {
     public private(set) var error: QueueError?
 
     private let memory: GuestMemory
-    private var split: SplitRing
-    private var packed: PackedRing
+    // Unchecked: one thread at a time has the queue, and the checks would be half of what a request costs.
+    @exclusivity(unchecked) private var split: SplitRing
+    @exclusivity(unchecked) private var packed: PackedRing
 
     /// - Throws: `QueueError` where the layout is not one that a queue can have.
     public init(_ layout: QueueLayout, features: FeatureSet, memory: GuestMemory) throws(QueueError) {
@@ -55,11 +56,11 @@ public struct QueueLayout: Hashable, Sendable, BitwiseCopyable {
         isPacked = features.contains(.packedRing)
         self.memory = memory
         if isPacked {
-            packed = try PackedRing(layout, features: features, memory: memory)
-            split = SplitRing()
+            unsafe packed = try PackedRing(layout, features: features, memory: memory)
+            unsafe split = SplitRing()
         } else {
-            split = try SplitRing(layout, features: features, memory: memory)
-            packed = PackedRing()
+            unsafe split = try SplitRing(layout, features: features, memory: memory)
+            unsafe packed = PackedRing()
         }
     }
 
@@ -70,7 +71,7 @@ public struct QueueLayout: Hashable, Sendable, BitwiseCopyable {
     public func next(_ chain: DescriptorChain) -> Step {
         guard error == nil else { return .broken }
         do throws(QueueError) {
-            let found = isPacked ? try packed.next(chain, memory) : try split.next(chain, memory)
+            let found = unsafe isPacked ? try packed.next(chain, memory) : try split.next(chain, memory)
             return found ? .request : .empty
         } catch {
             self.error = error
@@ -82,37 +83,50 @@ public struct QueueLayout: Hashable, Sendable, BitwiseCopyable {
     ///
     /// - Parameter written: bytes written to the writable buffers, from the first on; no more than they have.
     public func complete(_ chain: DescriptorChain, written: UInt64) {
+        stage(chain, written: written)
+        publish()
+    }
+
+    /// Gives a request back, but lets the driver see it only with `publish`: several that make one are seen together.
+    ///
+    /// - Parameter written: as of `complete`.
+    public func stage(_ chain: DescriptorChain, written: UInt64) {
         let count = min(written, chain.writableBytes)
         // Before the driver can know of it: what it executes next may be what was written.
         chain.tellWritten(count, to: memory)
         let length = UInt32(truncatingIfNeeded: min(count, UInt64(UInt32.max)))
         if isPacked {
-            packed.complete(chain, length, memory)
+            unsafe packed.stage(chain, length, memory)
         } else {
-            split.complete(chain, length, memory)
+            unsafe split.stage(chain, length, memory)
         }
+    }
+
+    /// Lets the driver see what was staged.
+    public func publish() {
+        if isPacked { unsafe packed.publish(memory) } else { unsafe split.publish(memory) }
     }
 
     /// Whether the driver is to be interrupted for what was completed since the last time this was asked.
     /// Ask once after each batch.
     public func needsInterrupt() -> Bool {
         chost_fence()
-        return isPacked ? packed.needsInterrupt() : split.needsInterrupt()
+        return unsafe isPacked ? packed.needsInterrupt() : split.needsInterrupt()
     }
 
     /// Asks the driver for notifications from here on.
     /// - Returns: whether more was made available meanwhile, of which it may not notify.
     public func enableNotifications() -> Bool {
         guard error == nil else { return false }
-        if isPacked { packed.setNotifications(true, memory) } else { split.setNotifications(true, memory) }
+        if isPacked { unsafe packed.setNotifications(true, memory) } else { unsafe split.setNotifications(true, memory) }
         chost_fence()
-        return isPacked ? packed.hasMore : split.hasMore
+        return unsafe isPacked ? packed.hasMore : split.hasMore
     }
 
     /// Asks the driver for no notifications until `enableNotifications`. It may send some all the same.
     public func disableNotifications() {
         guard error == nil else { return }
-        if isPacked { packed.setNotifications(false, memory) } else { split.setNotifications(false, memory) }
+        if isPacked { unsafe packed.setNotifications(false, memory) } else { unsafe split.setNotifications(false, memory) }
     }
 
     /// Breaks the queue for what a request itself holds.
