@@ -69,7 +69,8 @@ let package = Package(
         .target(
             name: "Windhover",
             dependencies: [
-                "Machine", "Devices", "Virtio", "Boot", "VMCore", "CHost", "CBuiltinGuest", .product(name: "Logging", package: "swift-log"),
+                "Machine", "Devices", "Virtio", "Boot", "VMCore", "CHost", "CBuiltinGuest", "CCompression",
+                .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: strict),
         .target(
@@ -90,6 +91,11 @@ let package = Package(
         // Random code on the interpreter; its own program, so that it can be optimised and run for as long as wanted.
         .executableTarget(
             name: "fuzz-interpreter", dependencies: ["WindhoverTesting"], path: "Tests/FuzzInterpreter", exclude: ["soak.sh"],
+            swiftSettings: testing),
+
+        // A driver without rules, likewise.
+        .executableTarget(
+            name: "fuzz-virtio", dependencies: ["Virtio", "VMCore", "WindhoverTesting"], path: "Tests/FuzzVirtio", exclude: ["soak.sh"],
             swiftSettings: testing),
 
         .testTarget(name: "VMCoreTests", dependencies: ["VMCore"], swiftSettings: testing),

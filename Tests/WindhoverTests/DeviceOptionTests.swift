@@ -1,4 +1,5 @@
 import Testing
+import Virtio
 
 @testable import Windhover
 
@@ -17,7 +18,8 @@ import Testing
             "a,,b.qcow2,readonly,format=qcow2,backing=base.img,direct,serial=S1,queues=4,bandwidth=10M/64M,operations=500")
         #expect(full.path == "a,b.qcow2")
         #expect(full.isReadOnly && full.isDirect && full.format == .qcow2 && full.isFormatNamed)
-        #expect(full.backing == .init(path: "base.img", format: .raw))
+        #expect(full.backing == .file(path: "base.img", format: .raw))
+        #expect(try DiskConfiguration("a,format=qcow2,backing=none").backing == .absent)
         #expect(full.serial == "S1" && full.queues == 4)
         #expect(full.bandwidth?.perSecond == 10 << 20 && full.bandwidth?.burst == 64 << 20)
         #expect(full.operations?.perSecond == 500 && full.operations?.burst == nil)
@@ -27,7 +29,7 @@ import Testing
         "", ",readonly", "x,", "x,,,readonly,", "x,readonly=yes", "x,format=", "x,format=vmdk", "x,readwrite", "x,format=raw,format=raw",
         "x,serial=123456789012345678901", "x,serial=a b", "x,queues=0", "x,queues=17", "x,queues=-1", "x,bandwidth=0", "x,bandwidth=fast",
         "x,bandwidth=1M/0", "x,bandwidth=1M/2M/3M", "x,bandwidth=99999999999999999999", "x,bandwidth=99999999999G", "x,operations=/5",
-        "x,backing=y", "x,backing-format=raw", "x,format=qcow2,backing-format=raw",
+        "x,backing=y", "x,backing-format=raw", "x,format=qcow2,backing-format=raw", "x,format=qcow2,backing=none,backing-format=raw",
     ])
     func aDiskThatIsNone(_ text: String) {
         let failure = refusal { _ = try DiskConfiguration(text) }
@@ -41,7 +43,7 @@ import Testing
         #expect(user.forwards.map(\.host) == [8080, 5353])
         #expect(user.forwards.map(\.guest) == [80, 53])
         #expect(user.forwards.map(\.transport) == [.tcp, .udp])
-        #expect(user.address == [2, 0, 0, 0, 0, 10])
+        #expect(user.address == MACAddress(2, 0, 0, 0, 0, 10))
         let tap = try NetworkConfiguration("tap:tap0,queues=2,bandwidth=1M")
         #expect(tap.kind == .tap("tap0") && tap.queues == 2 && tap.address == nil)
     }

@@ -24,12 +24,13 @@ public struct DiskConfiguration: Hashable, Sendable {
     public let bandwidth: RateText?
     public let operations: RateText?
 
-    public struct Backing: Hashable, Sendable {
-        public let path: String
-        public let format: DiskFormat
+    public enum Backing: Hashable, Sendable {
+        case file(path: String, format: DiskFormat)
+        /// Zeros stand in for a file that the image names.
+        case absent
     }
 
-    static let form = "FILE[,readonly][,format=raw|qcow2][,backing=FILE][,backing-format=raw|qcow2][,direct][,serial=TEXT][,queues=N]"
+    static let form = "FILE[,readonly][,format=raw|qcow2][,backing=FILE|none][,backing-format=raw|qcow2][,direct][,serial=TEXT][,queues=N]"
         + "[,bandwidth=RATE][,operations=RATE]"
 
     /// - Throws: `ConfigurationError`, one line that names the option and the way out.
@@ -47,7 +48,10 @@ public struct DiskConfiguration: Hashable, Sendable {
             guard format == .qcow2 else {
                 throw .malformed("--disk: only a qcow2 image stands on another file: say format=qcow2, or leave backing out")
             }
-            self.backing = Backing(path: backing, format: backingFormat ?? .raw)
+            guard backing != "none" || backingFormat == nil else {
+                throw .malformed("--disk: backing=none has no backing-format; a file of that name is ./none")
+            }
+            self.backing = backing == "none" ? .absent : .file(path: backing, format: backingFormat ?? .raw)
         } else {
             guard backingFormat == nil else { throw .malformed("--disk: backing-format is there without backing=FILE") }
             backing = nil

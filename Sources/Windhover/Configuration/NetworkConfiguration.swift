@@ -1,3 +1,5 @@
+public import Virtio
+
 /// One `--net`.
 public struct NetworkConfiguration: Hashable, Sendable {
     public enum Kind: Hashable, Sendable {
@@ -7,18 +9,10 @@ public struct NetworkConfiguration: Hashable, Sendable {
         case tap(String)
     }
 
-    /// A port of the host that leads to one of the guest.
-    public struct Forward: Hashable, Sendable {
-        public enum Transport: String, Hashable, Sendable { case tcp, udp }
-        public let transport: Transport
-        public let host: UInt16
-        public let guest: UInt16
-    }
-
     public let kind: Kind
-    public let forwards: [Forward]
-    /// Six bytes; nil for one that is made up.
-    public let address: [UInt8]?
+    public let forwards: [PortForward]
+    /// nil for one that is made up.
+    public let address: MACAddress?
     /// Pairs of queues.
     public let queues: Int
     /// Bytes a second, each way.
@@ -58,17 +52,17 @@ public struct NetworkConfiguration: Hashable, Sendable {
         try words.finish(known: Self.form)
     }
 
-    private static func forward(_ text: String) throws(ConfigurationError) -> Forward {
+    private static func forward(_ text: String) throws(ConfigurationError) -> PortForward {
         var parts = text.split(separator: ":", omittingEmptySubsequences: false)
-        var transport = Forward.Transport.tcp
-        if parts.count == 3, let named = Forward.Transport(rawValue: String(parts[0])) {
+        var transport = PortForward.Transport.tcp
+        if parts.count == 3, let named = PortForward.Transport(rawValue: String(parts[0])) {
             transport = named
             parts.removeFirst()
         }
         guard parts.count == 2, let host = port(parts[0]), let guest = port(parts[1]) else {
             throw .malformed("--net: forward wants ports of host and guest, such as 8080:80 or udp:5353:53, not '\(text)'")
         }
-        return Forward(transport: transport, host: host, guest: guest)
+        return PortForward(transport, host: host, guest: guest)
     }
 
     private static func port(_ text: Substring) -> UInt16? {
@@ -76,13 +70,10 @@ public struct NetworkConfiguration: Hashable, Sendable {
         return port
     }
 
-    /// Six bytes in hexadecimal; not a group's address, which no interface has.
-    private static func address(_ text: String) throws(ConfigurationError) -> [UInt8] {
-        let parts = text.split(separator: ":", omittingEmptySubsequences: false)
-        let bytes = parts.compactMap { $0.utf8.count == 2 && $0.first != "+" && $0.first != "-" ? UInt8($0, radix: 16) : nil }
-        guard parts.count == 6, bytes.count == 6, bytes[0] & 1 == 0, bytes.contains(where: { $0 != 0 }) else {
+    private static func address(_ text: String) throws(ConfigurationError) -> MACAddress {
+        guard let address = MACAddress(text), address != MACAddress(0, 0, 0, 0, 0, 0) else {
             throw .malformed("--net: mac wants a unicast address such as 02:00:00:12:34:56, not '\(text)'")
         }
-        return bytes
+        return address
     }
 }

@@ -5,7 +5,7 @@ public struct SocketConfiguration: Hashable, Sendable {
     /// The Unix socket that the host connects to.
     public let path: String
     /// The guest's context identifier.
-    public let guest: UInt64
+    public let guest: UInt32
 
     static let form = "PATH[,cid=N]"
 
@@ -24,7 +24,7 @@ public struct SocketConfiguration: Hashable, Sendable {
             guard text.utf8.allSatisfy(Digit.contains), let cid = UInt32(text), cid > 2, cid < .max else {
                 throw .malformed("--vsock: cid wants a number from 3 to 4294967294, not '\(text)'")
             }
-            guest = UInt64(cid)
+            guest = cid
         } else {
             guest = 3
         }

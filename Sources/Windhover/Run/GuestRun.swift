@@ -93,6 +93,8 @@ public final class GuestRun: @unchecked Sendable {
             console.close()
             loop.stop()
         }
+        let devices = configuration.hasVirtioDevices
+            ? try GuestDevices(configuration, events: loop, clock: clock, notice: notice) : nil
         // Until the first life is made a signal does what it always does: what a kernel's unpacking takes nobody has to wait for.
         var signals: SignalWatch?
         defer { withExtendedLifetime(signals) {} }
@@ -103,7 +105,7 @@ public final class GuestRun: @unchecked Sendable {
         var boots = 0
         var firstInstruction: UInt64?
         while true {
-            let life = try beginLife(engine, loop: loop, console: console)
+            let life = try beginLife(engine, loop: loop, console: console, devices: devices)
             files.hold()
             boots += 1
             // Before there is a thread beside this one.
@@ -211,7 +213,9 @@ public final class GuestRun: @unchecked Sendable {
     }
 
     /// Makes a machine, loads the guest into it, and connects the console.
-    private func beginLife(_ selection: EngineSelection, loop: EventLoop, console: GuestConsole) throws -> Life {
+    private func beginLife(
+        _ selection: EngineSelection, loop: EventLoop, console: GuestConsole, devices: GuestDevices?
+    ) throws -> Life {
         let memory: GuestMemory
         do {
             memory = try GuestMemory(size: configuration.memory.bytes, hugePages: configuration.hugePages)
@@ -228,7 +232,7 @@ public final class GuestRun: @unchecked Sendable {
         do throws(BusError) {
             board = try Mainboard(
                 engine: engine, memory: memory, clock: counter ?? clock, wallClock: counter ?? clock, alarms: counter ?? loop, events: loop,
-                console: console.sink, consoleObserver: { [console] in console.observe($0) }, debugConsole: console.sink, virtioDevices: [EntropyDevice(events: loop)])
+                console: console.sink, consoleObserver: { [console] in console.observe($0) }, debugConsole: console.sink, virtioDevices: devices?.all ?? [])
         } catch {
             throw RunError(exitStatus: .guestCrashed, description: error.description)
         }

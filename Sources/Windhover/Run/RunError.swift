@@ -21,6 +21,15 @@ struct RunError: ReportableError, Hashable {
             }
     }
 
+    /// What an errno about a file comes to.
+    static func status(ofFile code: Int32) -> ExitStatus {
+        switch code {
+        case ENOENT, ENOTDIR: .noSuchFile
+        case EACCES, EPERM, EROFS: .notPermitted
+        default: .badConfiguration
+        }
+    }
+
     init(_ error: BootError) {
         description = error.description
         exitStatus =

@@ -1,0 +1,94 @@
+internal import Virtio
+internal import VMCore
+
+/// A run's virtio devices: made once, for all lives of the guest. Between two of them each is reset, as by its driver.
+final class GuestDevices: Sendable {
+    /// In the order in which the guest finds them: disks first, so that the first one is `vda` whatever else there is.
+    let all: [any VirtioDevice]
+    let balloon: BalloonDevice?
+
+    /// Opens the disks, networks and sockets.
+    ///
+    /// - Parameter notice: takes a line about what happens to them later on.
+    /// - Throws: `RunError`, one line that names the thing, the reason and the way out. Nothing is left behind.
+    init(
+        _ configuration: RunConfiguration, events: any EventService, clock: any MonotonicClock,
+        notice: @escaping @Sendable (String) -> Void
+    ) throws(RunError) {
+        var devices: [any VirtioDevice] = []
+        for disk in configuration.disks {
+            devices.append(Self.block(disk, image: try DiskImages.open(disk), configuration, events: events, clock: clock))
+        }
+        for network in configuration.networks {
+            devices.append(try Self.network(network, events: events, clock: clock, notice: notice))
+        }
+        if let socket = configuration.socket {
+            do throws(SocketError) {
+                devices.append(try SocketDevice(guestCID: socket.guest, path: socket.path, events: events, clock: clock))
+            } catch {
+                throw RunError(exitStatus: Self.status(of: error), description: error.description)
+            }
+        }
+        balloon = configuration.hasBalloon ? BalloonDevice(events: events, clock: clock) : nil
+        if let balloon { devices.append(balloon) }
+        // A system that starts from a disk asks for random numbers before it has any of its own.
+        if !devices.isEmpty { devices.append(EntropyDevice(events: events)) }
+        all = devices
+    }
+
+    private static func block(
+        _ disk: DiskConfiguration, image: any BlockImage, _ configuration: RunConfiguration, events: any EventService,
+        clock: any MonotonicClock
+    ) -> BlockDevice {
+        var options = BlockOptions()
+        options.queueCount = disk.queues
+        options.serial = disk.serial ?? ""
+        options.limits = RateLimits(bytes: disk.bandwidth?.rate, operations: disk.operations?.rate)
+        return BlockDevice(image: image, options: options, events: events, clock: clock)
+    }
+
+    private static func network(
+        _ network: NetworkConfiguration, events: any EventService, clock: any MonotonicClock,
+        notice: @escaping @Sendable (String) -> Void
+    ) throws(RunError) -> NetworkDevice {
+        let links: [any NetworkBackend]
+        switch network.kind {
+        case .user:
+            do throws(PasstError) { links = [try PasstBackend(forwards: network.forwards, onEnd: notice)] } catch {
+                let status: ExitStatus =
+                    switch error {
+                    case .notInstalled: .unavailable
+                    case .portUnavailable: .badConfiguration
+                    case .host: .unavailable
+                    }
+                throw RunError(exitStatus: status, description: "--net user: \(error)")
+            }
+        case .tap(let name):
+            do throws(TapError) { links = try TapBackend.open(name: name, queues: network.queues) } catch {
+                let status: ExitStatus =
+                    switch error {
+                    case .noTapDriver: .unavailable
+                    case .doesNotExist: .noSuchFile
+                    case .notPermitted: .notPermitted
+                    default: .badConfiguration
+                    }
+                throw RunError(exitStatus: status, description: "--net tap:\(name): \(error)")
+            }
+        }
+        let limits = RateLimits(bytes: network.bandwidth?.rate, operations: network.operations?.rate)
+        return NetworkDevice(
+            links: links, address: network.address ?? .random(), transmitLimits: limits, receiveLimits: limits, events: events,
+            clock: clock)
+    }
+
+    private static func status(of error: SocketError) -> ExitStatus {
+        switch error {
+        case .host(_, _, let code): RunError.status(ofFile: code)
+        default: .badConfiguration
+        }
+    }
+}
+
+extension RateText {
+    var rate: Rate { Rate(perSecond: perSecond, burst: burst) }
+}
