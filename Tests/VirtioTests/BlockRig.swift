@@ -267,7 +267,11 @@ final class BlockRig {
     var needsReset: Bool { transport.readStatus().contains(.needsReset) }
 }
 
-private let wholePattern: [UInt8] = (0..<(3 << 20)).map { UInt8(truncatingIfNeeded: $0 / 512 &+ $0) }
+private let wholePattern: [UInt8] = {
+    // It repeats itself after 256 sectors.
+    let part = (0..<(128 << 10)).map { UInt8(truncatingIfNeeded: $0 / 512 &+ $0) }
+    return (0..<24).reduce(into: []) { whole, _ in whole += part }
+}()
 
 /// What a disk of the tests holds at first: every sector differs from its neighbours.
 func pattern(_ range: Range<Int>) -> [UInt8] { Array(wholePattern[range]) }

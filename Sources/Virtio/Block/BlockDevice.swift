@@ -98,6 +98,7 @@ public final class BlockDevice: VirtioDevice {
     deinit {
         // The machine goes. What the host still has of the guest's memory must not be given to anybody else.
         stop()
+        work.disconnect()
         if let memory = state.withLock({ $0.kept }) { _ = unsafe Unmanaged.passRetained(memory) }
     }
 
@@ -131,6 +132,9 @@ public final class BlockDevice: VirtioDevice {
             state.chosenWriteback = state.isWriteback
         }
     }
+
+    /// For how many requests there is memory.
+    var requestsMade: Int { state.withLock { $0.made } }
 
     public var statistics: [(name: String, value: UInt64)] { state.withLock { $0.counters.named } }
 
