@@ -10,5 +10,8 @@ final class WorkSlot: Sendable {
         work.withLock { $0 = made }
     }
 
-    func schedule() { work.withLock { $0 }?.schedule() }
+    func schedule() { work.withLock { $0?.schedule() } }
+
+    /// From now on nothing is scheduled: for a device that goes while threads of its own may still be at work.
+    func disconnect() { work.withLock { $0 = nil } }
 }

@@ -16,9 +16,11 @@
 #include <sys/signalfd.h>
 #include <sys/timerfd.h>
 
+#include "CHostDisk.h"
 #include "CHostGNU.h"
 #include "CHostFutex.h"
 #include "CHostMemory.h"
+#include "CHostRing.h"
 #include "CHostTerminal.h"
 #include "CHostTrap.h"
 
