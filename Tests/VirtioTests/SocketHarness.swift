@@ -1,4 +1,5 @@
 import Glibc
+import Synchronization
 import VMCore
 import WindhoverTesting
 
@@ -167,6 +168,9 @@ final class SocketGuest {
 
     func count(_ operation: SocketPacket.Operation) -> Int { packets.count { $0.operation == operation.rawValue } }
     func statistic(_ name: String) -> UInt64 { device.statistics.first { $0.name == name }!.value }
+    /// Places of the device's table that are taken, and those of them that have an open socket.
+    var places: Int { device.state.withLock { $0.sockets.inUse } }
+    var openSockets: Int { device.state.withLock { $0.sockets.sockets.count { $0.descriptor >= 0 } } }
     var needsReset: Bool { transport.readStatus().contains(.needsReset) }
 }
 
@@ -363,13 +367,4 @@ func pattern(_ count: Int, seed: UInt64) -> [UInt8] {
     bytes.reserveCapacity(count + 8)
     while bytes.count < count { withUnsafeBytes(of: random.next()) { bytes.append(contentsOf: $0) } }
     return Array(bytes.prefix(count))
-}
-
-/// How many descriptors this process has open.
-func openDescriptors() -> Int {
-    guard let entries = opendir("/proc/self/fd") else { return -1 }
-    defer { closedir(entries) }
-    var count = 0
-    while readdir(entries) != nil { count += 1 }
-    return count
 }

@@ -157,7 +157,8 @@ extension SocketDevice {
     }
 
     private func connectToGuest(_ index: Int, _ port: UInt32, _ state: inout State) {
-        guard state.isServing, hasRoom(state), let local = takeLocalPort(forGuest: port, &state) else {
+        // A host that has left by now could not be told of the guest's answer.
+        guard state.isServing, hasRoom(state), !state.sockets.sockets[index].isHungUp, let local = takeLocalPort(forGuest: port, &state) else {
             return refuseHost(index, &state)
         }
         state.handshakes -= 1
