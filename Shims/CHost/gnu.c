@@ -9,7 +9,13 @@
 #include <sys/syscall.h>
 #include <time.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <unistd.h>
+
+int chost_accept(int listener) {
+    int descriptor = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    return descriptor >= 0 ? descriptor : -errno;
+}
 
 int chost_pipe(int ends[2]) { return pipe2(ends, O_CLOEXEC) == 0 ? 0 : -errno; }
 

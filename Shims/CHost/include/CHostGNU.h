@@ -7,6 +7,9 @@
 // pipe2(2) with O_CLOEXEC. Returns 0 or -errno.
 int chost_pipe(int ends[2]);
 
+// accept4(2), the connection non-blocking and closed on exec. Returns a descriptor or -errno.
+int chost_accept(int listener);
+
 // posix_spawn_file_actions_addchdir_np(3). Returns 0 or an errno.
 int chost_spawn_chdir(posix_spawn_file_actions_t *actions, const char *path);
 
