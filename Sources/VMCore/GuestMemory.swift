@@ -89,6 +89,9 @@ public protocol GuestMemoryObserver: AnyObject, Sendable {
     public let regions: [Region]
     /// Bytes in all regions together.
     public let size: UInt64
+    let hugePages: HugePages
+    /// Where files lie under the guest's memory.
+    let fileParts = Mutex(AddressRanges())
     private nonisolated(unsafe) let reservation: UnsafeMutableRawPointer
     private let observers = Mutex<[any GuestMemoryObserver]>([])
     private let observerCount = Atomic<Int>(0)
@@ -114,6 +117,7 @@ public protocol GuestMemoryObserver: AnyObject, Sendable {
         _ = unsafe madvise(mapped, Int(size), MADV_DONTDUMP)
         unsafe reservation = mapped
         self.size = size
+        self.hugePages = hugePages
         let low = min(size, Self.holeStart.rawValue)
         var regions = unsafe [Region(base: GuestAddress(0), count: low, host: mapped)]
         if size > low {
@@ -248,13 +252,16 @@ public protocol GuestMemoryObserver: AnyObject, Sendable {
         }
         let bytes = unsafe try checked(address, rounded)
         guard rounded > 0 else { return }
-        let mapped = unsafe mmap(
-            bytes.baseAddress, bytes.count, PROT_READ | PROT_WRITE,
-            MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, descriptor, signedOffset)
-        guard unsafe mapped != MAP_FAILED else {
-            throw .mapFailed(address: address, count: count, errno: errno)
+        let failure = fileParts.withLock { parts -> Int32 in
+            let mapped = unsafe mmap(
+                bytes.baseAddress, bytes.count, PROT_READ | PROT_WRITE,
+                MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, descriptor, signedOffset)
+            guard unsafe mapped != MAP_FAILED else { return errno }
+            _ = unsafe madvise(mapped, bytes.count, MADV_DONTDUMP)
+            parts.insert(address.rawValue..<(address.rawValue &+ rounded))
+            return 0
         }
-        _ = unsafe madvise(mapped, bytes.count, MADV_DONTDUMP)
+        guard failure == 0 else { throw .mapFailed(address: address, count: count, errno: failure) }
         written(at: address, count: rounded)
     }
 }

@@ -46,6 +46,10 @@ internal import VMCore
         unsafe UnsafeMutableBufferPointer(start: vectors + readableBuffers, count: writableBuffers)
     }
 
+    /// Where in guest memory a device-writable buffer lies.
+    /// - Parameter index: below `writableBuffers`.
+    func writableAddress(_ index: Int) -> GuestAddress { unsafe addresses[readableBuffers &+ index] }
+
     // MARK: Filling
 
     @inline(__always)
