@@ -95,7 +95,7 @@ public final class PCIHostBridge: Sendable {
 
     // MARK: Configuration space
 
-    /// The function at a place of the bus. Source: [PCI3.0 §3.2.2.3.4] a place nobody answers for reads as ones.
+    /// The function at a place of the bus. A place that nobody answers for reads as ones. Source: [PCI3.0 §6.1].
     private func function(_ device: Int) -> (any PCIFunction)? {
         functions.indices.contains(device) ? functions[device] : nil
     }

@@ -190,7 +190,7 @@ public struct ACPITables: Sendable {
         return Self.table("APIC", revision: 5, body.bytes)
     }
 
-    /// One segment's configuration space. Source: [PCIFW3.0 §4.1.2] table 4-3.
+    /// One segment's configuration space. Source: [PCIFW3.0 §4.1.2].
     private static func mcfg(_ ecam: ACPIConfiguration.ECAM) -> [UInt8] {
         var body = LittleEndianBytes(count: 8)  // reserved
         body.append(UInt64(ecam.base))
