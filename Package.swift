@@ -62,7 +62,8 @@ let package = Package(
             swiftSettings: interpreter),
         .target(name: "Devices", dependencies: ["VMCore"], swiftSettings: strict),
         .target(name: "Boot", dependencies: ["VMCore", "CCompression"], swiftSettings: strict),
-        .target(name: "Virtio", dependencies: ["VMCore", "CHost"], swiftSettings: strict),
+        .target(name: "PCI", dependencies: ["VMCore"], swiftSettings: strict),
+        .target(name: "Virtio", dependencies: ["VMCore", "PCI", "CHost"], swiftSettings: strict),
         .target(
             name: "Machine", dependencies: ["VMCore", "KVM", "SoftCPU", "Devices", "Virtio", "Boot", "CHost"],
             swiftSettings: strict),
@@ -74,7 +75,7 @@ let package = Package(
             ],
             swiftSettings: strict),
         .target(
-            name: "WindhoverTesting", dependencies: ["VMCore", "Machine", "KVM", "SoftCPU", "Windhover", "X86", "CNative"],
+            name: "WindhoverTesting", dependencies: ["VMCore", "PCI", "Machine", "KVM", "SoftCPU", "Windhover", "X86", "CNative"],
             swiftSettings: strict),
         .executableTarget(
             name: "hover",
@@ -105,6 +106,7 @@ let package = Package(
             name: "SoftCPUTests", dependencies: ["SoftCPU", "X86", "Devices", "VMCore", "CHost", "WindhoverTesting"],
             swiftSettings: testing),
         .testTarget(name: "DevicesTests", dependencies: ["Devices", "WindhoverTesting"], swiftSettings: testing),
+        .testTarget(name: "PCITests", dependencies: ["PCI", "VMCore", "WindhoverTesting"], swiftSettings: testing),
         .testTarget(name: "VirtioTests", dependencies: ["Virtio", "VMCore", "WindhoverTesting"], swiftSettings: testing),
         .testTarget(name: "BootTests", dependencies: ["Boot", "CCompression"], swiftSettings: testing),
         .testTarget(name: "MachineTests", dependencies: ["Machine", "KVM", "SoftCPU", "VMCore", "WindhoverTesting"], swiftSettings: testing),

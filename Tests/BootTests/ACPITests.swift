@@ -5,7 +5,7 @@ import VMCore
 @testable import Boot
 
 /// Walks tables in guest memory as an operating system does: from the RSDP, by checksums and lengths.
-private struct TableWalk {
+struct TableWalk {
     var tables: [String: ImageBytes] = [:]
 
     init(_ memory: GuestMemory, rsdp address: GuestAddress) throws {
@@ -181,31 +181,27 @@ private let disassembler: String? = {
         let iasl = try #require(disassembler)
         let directory = try TemporaryDirectory()
         var configuration = ACPIConfiguration(apicIDs: [0, 1, 2, 400])
+        let ecam = ACPIConfiguration.ECAM(base: 0xE000_0000, lastBus: 0)
+        configuration.ecam = ecam
         configuration.extraDevices = [
+            DeviceTerms.virtioMMIO(index: 0, base: 0xD000_0000, count: 512, gsi: 20),
+            DeviceTerms.virtioMMIO(index: 0xABC, base: 0xD000_1000, count: 4096, gsi: 21),
             .device(
-                "VIO0",
+                "PCI1",
                 [
-                    .name("_HID", .string("LNRO0005")), .name("_UID", .integer(0)),
+                    .name("_HID", .eisaID("PNP0A08")), .name("_CID", .eisaID("PNP0A03")), .name("_UID", .integer(1)),
                     .name(
                         "_CRS",
                         .resources([
-                            .memory32(0xD000_0000, count: 512), .interrupt(gsi: 20, edgeTriggered: true),
+                            .busNumbers(first: 1, last: 255), .portWindow(first: 0x1000, last: 0xFFFF),
+                            .memoryWindow64(first: 1 << 40, last: (1 << 41) - 1),
                         ])),
                     .method("_STA", [.return(.integer(0xF))]),
                 ]),
-            .device(
-                "PCI0",
-                [
-                    .name("_HID", .eisaID("PNP0A08")), .name("_CID", .eisaID("PNP0A03")),
-                    .name(
-                        "_CRS",
-                        .resources([
-                            .busNumbers(first: 0, last: 255), .portWindow(first: 0x1000, last: 0xFFFF),
-                            .memoryWindow32(first: 0xC000_0000, last: 0xDFFF_FFFF),
-                            .memoryWindow64(first: 1 << 40, last: (1 << 41) - 1),
-                        ])),
-                ]),
         ]
+        configuration.extraDevices += DeviceTerms.pciHostBridge(
+            window: 0xC000_0000...0xDFFF_FFFF, ecam: ecam,
+            interrupts: (1...31).map { DeviceTerms.PCIInterrupt(device: $0, gsi: 16 + UInt32($0) % 8) })
         let memory = try GuestMemory(size: 2 << 20)
         let walk = try TableWalk(memory, rsdp: try ACPITables(configuration).install(in: memory))
         for (name, table) in walk.tables where name != "FACS" {

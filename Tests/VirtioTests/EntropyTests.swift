@@ -11,11 +11,12 @@ let ringKinds: [FeatureSet] = [
 ]
 
 @Suite struct EntropyTests {
-    @Test(arguments: ringKinds) func requestsAreFilled(ring: FeatureSet) throws {
+    @Test(arguments: ringKinds, TransportKind.allCases)
+    func requestsAreFilled(ring: FeatureSet, kind: TransportKind) throws {
         let memory = try GuestMemory(size: 16 << 20)
         let events = ManualEvents()
         let device = EntropyDevice(events: events)
-        let transport = MMIODriver(device: device, memory: memory)
+        let transport = try kind.driver(device: device, memory: memory)
         let driver = MockDriver(transport, memory: memory)
         #expect(driver.start(ring, size: 8))
         events.run()

@@ -13,6 +13,24 @@ public struct ACPIConfiguration: Sendable {
         }
     }
 
+    /// PCI configuration space in memory: 1 MiB for each bus. Source: [PCIFW3.0 §4.1.2].
+    public struct ECAM: Hashable, Sendable {
+        /// Where bus 0 is, or would be: what is for the first bus lies `firstBus` MiB above. Below 4 GiB.
+        public var base: UInt32
+        public var firstBus: UInt8
+        public var lastBus: UInt8
+
+        public init(base: UInt32, firstBus: UInt8 = 0, lastBus: UInt8 = 0) {
+            self.base = base
+            self.firstBus = firstBus
+            self.lastBus = lastBus
+        }
+
+        /// The first byte that is decoded.
+        var firstAddress: UInt32 { base &+ UInt32(firstBus) << 20 }
+        var length: UInt32 { (UInt32(lastBus) &- UInt32(firstBus) &+ 1) << 20 }
+    }
+
     /// The local APIC identifiers of the processors, the boot processor's first.
     public var apicIDs: [UInt32]
     public var localAPICAddress: UInt32 = 0xFEE0_0000
@@ -38,6 +56,8 @@ public struct ACPIConfiguration: Sendable {
     public var serialPorts: [SerialPort] = [SerialPort(base: 0x3F8, irq: 4)]
     public var hasKeyboardController = true
     public var hasRTC = true
+    /// Announced by an MCFG table; nil for none. `DeviceTerms.pciHostBridge` describes the bridge itself.
+    public var ecam: ECAM?
     /// Terms put into `\_SB`: devices found at run time, bridges.
     public var extraDevices: [AML] = []
 

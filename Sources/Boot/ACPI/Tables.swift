@@ -1,9 +1,9 @@
 public import VMCore
 
-/// The ACPI tables of a PC: RSDP, RSDT, XSDT, FADT, FACS, MADT, DSDT.
+/// The ACPI tables of a PC: RSDP, RSDT, XSDT, FADT, FACS, MADT, DSDT, and MCFG where there is what it describes.
 ///
 /// The platform is always in ACPI mode: there is no SMI command port, so SCI_EN must read as one.
-/// The power button is the fixed-feature one. Absent: HPET, MCFG (nothing to describe), SRAT (one node).
+/// The power button is the fixed-feature one. Absent: HPET (nothing to describe), SRAT (one node).
 public struct ACPITables: Sendable {
     /// The tables as they lie in memory, from `BootLayout.acpi` on; the RSDP first.
     public let bytes: [UInt8]
@@ -40,7 +40,8 @@ public struct ACPITables: Sendable {
         let dsdt = place(Self.table("DSDT", revision: 2, AML(DSDT.terms(configuration)).bytes))
         let fadt = place(Self.fadt(configuration, facs: facs, dsdt: dsdt))
         let madt = place(Self.madt(configuration))
-        let addresses = [fadt, madt]
+        var addresses = [fadt, madt]
+        if let ecam = configuration.ecam { addresses.append(place(Self.mcfg(ecam))) }
         let rsdt = place(Self.table("RSDT", revision: 1, addresses.flatMap { AML.little(UInt64($0), 4) }))
         let xsdt = place(Self.table("XSDT", revision: 1, addresses.flatMap { AML.little(UInt64($0), 8) }))
         area.store(Self.rsdp(rsdt: rsdt, xsdt: UInt64(xsdt)), at: 0)
@@ -187,5 +188,15 @@ public struct ACPITables: Sendable {
             body.append([1, 0, 0, 0])
         }
         return Self.table("APIC", revision: 5, body.bytes)
+    }
+
+    /// One segment's configuration space. Source: [PCIFW3.0 §4.1.2].
+    private static func mcfg(_ ecam: ACPIConfiguration.ECAM) -> [UInt8] {
+        var body = LittleEndianBytes(count: 8)  // reserved
+        body.append(UInt64(ecam.base))
+        body.append(UInt16(0))  // segment
+        body.append([ecam.firstBus, ecam.lastBus])
+        body.append(UInt32(0))  // reserved
+        return Self.table("MCFG", revision: 1, body.bytes)
     }
 }
