@@ -65,7 +65,7 @@ let package = Package(
         .target(name: "PCI", dependencies: ["VMCore"], swiftSettings: strict),
         .target(name: "Virtio", dependencies: ["VMCore", "PCI", "CHost"], swiftSettings: strict),
         .target(
-            name: "Machine", dependencies: ["VMCore", "KVM", "SoftCPU", "Devices", "Virtio", "Boot", "CHost"],
+            name: "Machine", dependencies: ["VMCore", "KVM", "SoftCPU", "Devices", "PCI", "Virtio", "Boot", "CHost"],
             swiftSettings: strict),
         .target(
             name: "Windhover",
@@ -75,7 +75,7 @@ let package = Package(
             ],
             swiftSettings: strict),
         .target(
-            name: "WindhoverTesting", dependencies: ["VMCore", "PCI", "Machine", "KVM", "SoftCPU", "Windhover", "X86", "CNative"],
+            name: "WindhoverTesting", dependencies: ["VMCore", "PCI", "Virtio", "Machine", "KVM", "SoftCPU", "Windhover", "X86", "CNative"],
             swiftSettings: strict),
         .executableTarget(
             name: "hover",

@@ -8,6 +8,8 @@ public import VMCore
 /// 0x000A_0000  left to the legacy hole: E820 reserves it, as firmware does (boot tables at 0xE0000)
 /// 0xC000_0000  hole for devices, 1 GiB
 /// 0xD000_0000    virtio registers, a page a device
+/// 0xD100_0000    PCI functions' regions, 16 MiB
+/// 0xE000_0000    PCI configuration space, 1 MiB
 /// 0xFEC0_0000    I/O APIC
 /// 0xFEE0_0000    local APICs
 /// 0xFFFB_C000    pages that VT-x needs for real mode
@@ -23,6 +25,12 @@ public enum AddressMap {
 
     /// The first virtio device's registers; each has a page.
     public static let virtio = GuestAddress(0xD000_0000)
+
+    /// Where PCI functions' regions are.
+    public static let pciWindow = GuestAddress(0xD100_0000)
+    public static let pciWindowSize: UInt64 = 0x0100_0000
+    /// PCI configuration space of bus 0, which is the only one.
+    public static let pciConfiguration = GuestAddress(0xE000_0000)
 
     // MARK: Ports
     public static let picMaster: UInt64 = 0x20
@@ -48,6 +56,6 @@ public enum AddressMap {
     public static let rtcGSI: UInt32 = 8
     public static let sciGSI: UInt32 = 9
     public static let mouseGSI: UInt32 = 12
-    /// What virtio devices share, in turn.
-    public static let virtioGSIs: [UInt32] = [16, 17, 18, 19, 20, 21, 22, 23]
+    /// What virtio devices and PCI functions share, in turn.
+    public static let sharedGSIs: [UInt32] = [16, 17, 18, 19, 20, 21, 22, 23]
 }

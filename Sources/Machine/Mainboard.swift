@@ -1,6 +1,7 @@
 public import Boot
 public import Devices
 internal import Synchronization
+public import PCI
 public import VMCore
 public import Virtio
 
@@ -14,7 +15,6 @@ public final class Mainboard: Sendable {
     public let powerManagement: ACPIPowerManagement
     /// Disks, networks and the like.
     let virtio: VirtioSlots
-    private let doorbells: Doorbells?
     /// Connect the run before the first vCPU runs: devices ask it to power off and to reset.
     public let control: ControlRelay
 
@@ -25,53 +25,62 @@ public final class Mainboard: Sendable {
     ///   - console: COM1's output; nil drops it.
     ///   - consoleObserver: sees what the guest sends to COM1, whatever becomes of it.
     ///   - debugConsole: port 0xE9's output; nil drops it.
-    ///   - virtioDevices: at most `VirtioSlots.capacity`, in the order in which the guest finds them.
-    /// - Throws: `BusError`: two ranges of the address map collide.
+    ///   - virtioDevices: at most 31, in the order in which the guest finds them. Without any there is no bus for them either.
+    /// - Throws: `MainboardError`: two ranges of the address map collide, or there are more devices than places.
     public init(
         engine: any Engine, memory: GuestMemory, clock: any MonotonicClock, wallClock: any WallClock,
-        alarms: any AlarmService, events: (any EventService)? = nil, console: (any ByteSink)?, consoleObserver: (@Sendable (UInt8) -> Void)? = nil,
-        debugConsole: (any ByteSink)?, virtioDevices: [any VirtioDevice] = []
-    ) throws(BusError) {
+        alarms: any AlarmService, events: (any EventService)? = nil, console: (any ByteSink)?,
+        consoleObserver: (@Sendable (UInt8) -> Void)? = nil,
+        debugConsole: (any ByteSink)?, virtioDevices: [any VirtioDevice] = [], transport: VirtioTransportKind = .mmio
+    ) throws(MainboardError) {
         let control = ControlRelay()
         self.control = control
         var ports = BusMap()
         var mmio = BusMap()
+        let line: (UInt32) -> any InterruptLine
+        let resetControl = ResetControl(machine: control)
+        do throws(BusError) {
+            line = try Self.interruptLines(engine, clock: clock, alarms: alarms, ports: &ports, mmio: &mmio)
 
-        let line = try Self.interruptLines(engine, clock: clock, alarms: alarms, ports: &ports, mmio: &mmio)
+            serial = SerialPort(line: line(AddressMap.serialGSI), sink: console ?? NullSink(), observer: consoleObserver)
+            try ports.add(serial, name: "COM1", base: AddressMap.serial, count: 8, widest: .byte)
 
-        serial = SerialPort(line: line(AddressMap.serialGSI), sink: console ?? NullSink(), observer: consoleObserver)
-        try ports.add(serial, name: "COM1", base: AddressMap.serial, count: 8, widest: .byte)
+            let keyboard = KeyboardController(
+                keyboardLine: line(AddressMap.keyboardGSI), auxiliaryLine: line(AddressMap.mouseGSI), control: control)
+            try ports.add(keyboard.data, name: "i8042 data", base: AddressMap.keyboardData, count: 1, widest: .byte)
+            try ports.add(
+                keyboard.command, name: "i8042 command", base: AddressMap.keyboardCommand, count: 1, widest: .byte)
 
-        let keyboard = KeyboardController(
-            keyboardLine: line(AddressMap.keyboardGSI), auxiliaryLine: line(AddressMap.mouseGSI), control: control)
-        try ports.add(keyboard.data, name: "i8042 data", base: AddressMap.keyboardData, count: 1, widest: .byte)
-        try ports.add(
-            keyboard.command, name: "i8042 command", base: AddressMap.keyboardCommand, count: 1, widest: .byte)
+            let rtc = RealTimeClock(
+                line: line(AddressMap.rtcGSI), clock: clock, wallClock: wallClock, alarms: alarms,
+                memoryBelow4GiB: memory.regions.first?.count ?? 0,
+                memoryFrom4GiB: memory.regions.count > 1 ? memory.regions[1].count : 0)
+            try ports.add(rtc, name: "RTC", base: AddressMap.rtc, count: 2, widest: .byte)
 
-        let rtc = RealTimeClock(
-            line: line(AddressMap.rtcGSI), clock: clock, wallClock: wallClock, alarms: alarms,
-            memoryBelow4GiB: memory.regions.first?.count ?? 0,
-            memoryFrom4GiB: memory.regions.count > 1 ? memory.regions[1].count : 0)
-        try ports.add(rtc, name: "RTC", base: AddressMap.rtc, count: 2, widest: .byte)
+            powerManagement = ACPIPowerManagement(
+                sci: line(AddressMap.sciGSI), machine: control, clock: clock, alarms: alarms)
+            try ports.add(
+                powerManagement, name: "ACPI PM", base: AddressMap.powerManagement, count: ACPIPowerManagement.length,
+                widest: .long)
+            if virtioDevices.isEmpty || transport != .pci {
+                // Otherwise it is in the midst of the PCI configuration ports.
+                try ports.add(resetControl, name: "reset control", base: AddressMap.resetControl, count: 1, widest: .byte)
+            }
 
-        powerManagement = ACPIPowerManagement(
-            sci: line(AddressMap.sciGSI), machine: control, clock: clock, alarms: alarms)
-        try ports.add(
-            powerManagement, name: "ACPI PM", base: AddressMap.powerManagement, count: ACPIPowerManagement.length,
-            widest: .long)
-        try ports.add(
-            ResetControl(machine: control), name: "reset control", base: AddressMap.resetControl, count: 1, widest: .byte)
-
-        try ports.add(PostCode(), name: "POST", base: AddressMap.postCode, count: 1, widest: .byte)
-        try ports.add(
-            DebugConsole(sink: debugConsole ?? NullSink()), name: "debug console", base: AddressMap.debugConsole, count: 1,
-            widest: .byte)
-        try ports.add(
-            DebugExit(control: control), name: "debug exit", base: AddressMap.debugExit, count: 4, widest: .long)
-
-        virtio = try VirtioSlots(virtioDevices, memory: memory, line: line, mmio: &mmio)
-        doorbells = virtioDevices.isEmpty ? nil : events.map { Doorbells(engine: engine, events: $0) }
-        if let doorbells { virtio.attach(doorbells) }
+            try ports.add(PostCode(), name: "POST", base: AddressMap.postCode, count: 1, widest: .byte)
+            try ports.add(
+                DebugConsole(sink: debugConsole ?? NullSink()), name: "debug console", base: AddressMap.debugConsole, count: 1,
+                widest: .byte)
+            try ports.add(
+                DebugExit(control: control), name: "debug exit", base: AddressMap.debugExit, count: 4, widest: .long)
+        } catch { throw .bus(error) }
+        if virtioDevices.isEmpty {
+            virtio = VirtioSlots()
+        } else {
+            virtio = try VirtioSlots(
+                virtioDevices, behind: transport, engine: engine, memory: memory, line: line, resetControl: resetControl,
+                doorbells: events.map { Doorbells(engine: engine, events: $0) }, ports: &ports, mmio: &mmio)
+        }
 
         self.ports = Bus(ports)
         self.mmio = Bus(mmio)
@@ -113,15 +122,12 @@ public final class Mainboard: Sendable {
     /// How ACPI describes the virtio devices beside the others.
     public func acpi(cpuCount: Int) -> ACPIConfiguration {
         var acpi = Self.acpi(cpuCount: cpuCount)
-        acpi.extraDevices = virtio.terms
+        virtio.describe(in: &acpi)
         return acpi
     }
 
     /// Takes the devices away from a guest that is gone: nothing touches its memory afterwards. After the last vCPU has ended.
-    public func detachDevices() {
-        doorbells?.remove()
-        virtio.reset()
-    }
+    public func detachDevices() { virtio.reset() }
 
     /// What the virtio devices have done so far.
     public var deviceStatistics: [(kind: DeviceKind, counts: [(name: String, value: UInt64)])] { virtio.statistics }
@@ -141,6 +147,21 @@ public final class Mainboard: Sendable {
         acpi.resetValue = ACPIPowerManagement.resetValue
         acpi.softOffSleepType = ACPIPowerManagement.softOffSleepType
         return acpi
+    }
+}
+
+/// Why a machine's devices cannot be put together as asked.
+public enum MainboardError: Error, CustomStringConvertible {
+    case bus(BusError)
+    case pci(PCIError)
+    case tooManyDevices(Int, most: Int)
+
+    public var description: String {
+        switch self {
+        case .bus(let error): error.description
+        case .pci(let error): error.description
+        case .tooManyDevices(let count, let most): "\(count) devices, and a machine has room for \(most)"
+        }
     }
 }
 

@@ -64,7 +64,7 @@ final class GuestDevices: Sendable {
                 throw RunError(exitStatus: status, description: "--net user: \(error)")
             }
         case .tap(let name):
-            do throws(TapError) { links = try TapBackend.open(name: name, queues: network.queues) } catch {
+            do throws(TapError) { links = try TapBackend.queues(network.queues, name: name) } catch {
                 let status: ExitStatus =
                     switch error {
                     case .noTapDriver: .unavailable

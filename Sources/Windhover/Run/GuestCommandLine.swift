@@ -3,7 +3,7 @@ enum GuestCommandLine {
     /// - Parameters:
     ///   - isLinux: other kernels get the user's words only.
     ///   - isOurs: the image is of the store, whose init knows our words.
-    static func text(isLinux: Bool, isOurs: Bool, append: String, terminal: Terminal.Size?) -> String {
+    static func text(isLinux: Bool, isOurs: Bool, hasPCI: Bool = false, append: String, terminal: Terminal.Size?) -> String {
         guard isLinux else { return append }
         let given = append.split(separator: " ")
         func names(_ key: String) -> Bool { given.contains { $0 == key || $0.hasPrefix(key + "=") } }
@@ -11,8 +11,8 @@ enum GuestCommandLine {
         if !names("console") { words.append("console=ttyS0") }
         // A panicked kernel resets at once, which ends the run with a status of its own.
         if !names("panic") { words.append("panic=-1") }
-        // There is no PCI bus: a kernel that looks for one complains.
-        if !names("pci") { words.append("pci=off") }
+        // Where there is no PCI bus a kernel that looks for one complains.
+        if !hasPCI, !names("pci") { words.append("pci=off") }
         if isOurs {
             if !names("quiet"), !names("loglevel"), !names("debug") { words.append("quiet") }
             if let terminal {

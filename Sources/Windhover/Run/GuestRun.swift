@@ -229,10 +229,11 @@ public final class GuestRun: @unchecked Sendable {
                 memory: memory, vcpuCount: configuration.cpus, irqChip: chips, alarms: loop, instructionClock: counter)
         }
         let board: Mainboard
-        do throws(BusError) {
+        do throws(MainboardError) {
             board = try Mainboard(
                 engine: engine, memory: memory, clock: counter ?? clock, wallClock: counter ?? clock, alarms: counter ?? loop, events: loop,
-                console: console.sink, consoleObserver: { [console] in console.observe($0) }, debugConsole: console.sink, virtioDevices: devices?.all ?? [])
+                console: console.sink, consoleObserver: { [console] in console.observe($0) }, debugConsole: console.sink, virtioDevices: devices?.all ?? [],
+                transport: configuration.transport == .pci ? .pci : .mmio)
         } catch {
             throw RunError(exitStatus: .guestCrashed, description: error.description)
         }
@@ -261,7 +262,8 @@ public final class GuestRun: @unchecked Sendable {
             var boot = BootConfiguration()
             boot.rsdp = try ACPITables(board.acpi(cpuCount: configuration.cpus)).install(in: memory)
             boot.commandLine = GuestCommandLine.text(
-                isLinux: image.isLinux, isOurs: files.isOurs, append: configuration.append,
+                isLinux: image.isLinux, isOurs: files.isOurs, hasPCI: configuration.hasVirtioDevices && configuration.transport == .pci,
+                append: configuration.append,
                 terminal: Terminal.size(of: STDOUT_FILENO))
             boot.unpacking = configuration.decompression == .guest ? .guest : .host
             if let initrd = files.initrd { boot.initrds = [try ImageBytes(file: initrd)] }

@@ -1,4 +1,5 @@
 internal import Boot
+internal import Glibc
 internal import VMCore
 
 /// Why a guest could not be started, with the contract's exit status.
