@@ -16,6 +16,7 @@
 #include <sys/signalfd.h>
 #include <sys/timerfd.h>
 
+#include "CHostDisk.h"
 #include "CHostGNU.h"
 #include "CHostFutex.h"
 #include "CHostMemory.h"
