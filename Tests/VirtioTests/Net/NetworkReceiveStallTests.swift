@@ -24,11 +24,10 @@ import WindhoverTesting
     }
 
     /// Fill, drain and refill, and a notification that means nothing, in every order of five steps: afterwards all that came in is there.
-    @Test(arguments: [[], .eventIndex, .packedRing, [.packedRing, .eventIndex]] as [FeatureSet], [false, true])
-    func everyOrderGoesOn(ring: FeatureSet, isMergeable: Bool) throws {
+    @Test(arguments: [[], .eventIndex, .packedRing, [.packedRing, .eventIndex, .netMergeableBuffers]] as [FeatureSet])
+    func everyOrderGoesOn(features: FeatureSet) throws {
         let link = FakeLink()
         let rig = try NetworkRig([link])
-        let features = isMergeable ? ring.union(.netMergeableBuffers) : ring
         for order in 0..<(1 << 10) {
             rig.driver.start(features, size: 4)
             var (sent, got) = (0, 0)

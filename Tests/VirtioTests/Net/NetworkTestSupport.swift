@@ -89,7 +89,7 @@ final class NetworkRig {
 
     /// Sends frames, headers zero, and notifies.
     func send(_ frames: [[UInt8]], header: [UInt8] = .zeros(12)) throws {
-        for frame in frames { _ = try transmit.add(readable: [header, frame]) }
+        for frame in frames { _ = try #require(try transmit.add(readable: [header + frame]), "the ring has room") }
         try transmit.kick()
         events.run()
     }
