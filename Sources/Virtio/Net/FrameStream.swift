@@ -57,8 +57,9 @@ internal import Glibc
         let count = unsafe recv(descriptor, incoming + end, room, Int32(MSG_DONTWAIT))
         if count > 0 {
             end &+= count
+            guard let whole = frameLength() else { return nil }
             isDrained = count < room
-            if let count = frameLength() { return unsafe frame(count) }
+            return unsafe frame(whole)
         } else if count == 0 || (errno != EAGAIN && errno != EINTR) {
             isClosed = true
         }

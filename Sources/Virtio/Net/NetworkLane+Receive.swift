@@ -23,6 +23,8 @@ extension NetworkLane {
     /// - Returns: whether there is more to do at once.
     func receive(_ session: DeviceSession) -> Bool {
         receiveDue = nil
+        var hasWaited = needsBuffers
+        needsBuffers = false
         guard let queue = receiveQueue, isActive, mayHaveFrames else { return false }
         var (turns, bytes) = (0, 0)
         var wantsTurn = false
@@ -50,13 +52,18 @@ extension NetworkLane {
                 counters.receivedBytes &+= UInt64(total &- NetworkFrame.header)
             case .never: counters.receiveDropsNoRoom &+= 1
             case .short:
-                guard hasWaitedEnough() else { break serving }
+                guard hasWaitedEnough() else {
+                    needsBuffers = true
+                    if !hasWaited { counters.receiveWaits &+= 1 }
+                    break serving
+                }
                 counters.receiveDropsNoRoom &+= 1
             case .broken:
                 session.fail()
                 break serving
             }
             giveUp = nil
+            hasWaited = false
             isIncomingPaid = false
             bytes &+= total
             link.removeFrame()
@@ -102,16 +109,15 @@ extension NetworkLane {
                 }
                 heldCount &+= 1
                 heldBytes &+= chain.writableBytes
-                if needsBuffers {
-                    needsBuffers = false
+                if asksForBuffers {
+                    asksForBuffers = false
                     queue.disableNotifications()
                 }
             case .empty:
                 // A driver that goes back and forth uses up the turn.
                 turns &+= 1
                 if turns < Self.fairFrames, queue.enableNotifications() { continue }
-                if !needsBuffers { counters.receiveWaits &+= 1 }
-                needsBuffers = true
+                asksForBuffers = true
                 return .short
             case .broken: return .broken
             }

@@ -55,8 +55,10 @@ internal import VMCore
     var heldBytes: UInt64 = 0
     /// The link may have frames; otherwise it is waited for.
     var mayHaveFrames = false
-    /// The driver has given no buffers, or too few for the frame that waits, and was asked to tell of more.
+    /// The driver has given no buffers, or too few for the frame that waits.
     var needsBuffers = false
+    /// It was asked to tell of more, and none has been taken since.
+    var asksForBuffers = false
     var isIncomingPaid = false
     var receiveLimiter: RateLimiter?
     var receiveDue: UInt64?
@@ -94,6 +96,7 @@ internal import VMCore
         // The link's frames are there already; the driver tells of buffers only when it was asked to.
         mayHaveFrames = true
         asksForFrames = false
+        asksForBuffers = false
     }
 
     /// Forgets all that is the session's.
