@@ -26,6 +26,8 @@ public final class BlockDevice: VirtioDevice {
     let executor: any BlockExecutor
     let options: BlockOptions
     private let clock: any MonotonicClock
+    /// Lives as long as threads of ours may have something to tell it.
+    private let events: any EventService
     private let work = WorkSlot()
     private let resumption: any Alarm
     private let baseConfiguration: BlockConfiguration
@@ -71,6 +73,7 @@ public final class BlockDevice: VirtioDevice {
         self.image = image
         self.options = options
         self.clock = clock
+        self.events = events
         queueSizes = [UInt16](repeating: size, count: queues)
         baseConfiguration = BlockConfiguration(image, queues: queues, queueSize: size, isWritable: !image.isReadOnly)
         identity = Array((Array(options.serial.utf8.prefix(BlockLimits.identityBytes)) + [UInt8](repeating: 0, count: 20)).prefix(20))

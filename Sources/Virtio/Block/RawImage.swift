@@ -7,6 +7,8 @@ public struct RawImageOptions: Hashable, Sendable {
     public var isReadOnly: Bool
     /// Past the host's page cache (O_DIRECT): what the guest caches is then not held twice.
     public var isDirect: Bool
+    /// What direct calls are taken to need, in place of what the host says: for tests.
+    var assumedAlignment: UInt32?
 
     public init(isReadOnly: Bool = false, isDirect: Bool = false) {
         self.isReadOnly = isReadOnly
@@ -62,7 +64,7 @@ public final class RawImage: DescriptorImage {
                     throw .unusable(path: path, errno: ESTALE)
                 }
             }
-            alignment = options.isDirect ? chost_direct_alignment(opened) : 1
+            alignment = options.isDirect ? options.assumedAlignment ?? chost_direct_alignment(opened) : 1
             var block = UInt32(clamping: status.st_blksize)
             if isDevice { _ = unsafe chost_device_block_size(opened, &block) }
             preferredBlockSize = Self.powerOfTwo(block)

@@ -23,7 +23,8 @@ final class ThreadExecutor: BlockExecutor {
 
     /// What the threads share.
     private final class Crew: @unchecked Sendable {
-        private let image: any BlockImage
+        /// nil once nobody is to use it any more: it closes with its last call, whenever the threads end.
+        private var image: (any BlockImage)?
         private let most: Int
         private let announcement: WorkSlot
         private let work = Monitor()
@@ -49,7 +50,7 @@ final class ThreadExecutor: BlockExecutor {
             if idle <= waitingCount, threads < most, WorkerThread.start({ self.serve() }) { threads &+= 1 }
             guard threads > 0 else {
                 // No thread to be had: better late than never.
-                request.result = request.perform(on: image)
+                request.result = Self.perform(request, image)
                 return true
             }
             waiting.append(request)
@@ -71,9 +72,7 @@ final class ThreadExecutor: BlockExecutor {
                 }
                 waitingCount &-= 1
                 running &+= 1
-                work.unlock()
-                request.result = request.perform(on: image)
-                work.lock()
+                perform(request)
                 running &-= 1
                 finished.append(request)
                 let isFirst = !isAnnounced
@@ -87,6 +86,19 @@ final class ThreadExecutor: BlockExecutor {
             }
             threads &-= 1
             work.unlock()
+        }
+
+        /// Gives the lock up for as long as the host takes.
+        private func perform(_ request: BlockRequest) {
+            let image = image
+            work.unlock()
+            request.result = Self.perform(request, image)
+            work.lock()
+        }
+
+        private static func perform(_ request: BlockRequest, _ image: (any BlockImage)?) -> Int32 {
+            guard let image else { return ECANCELED }
+            return request.perform(on: image)
         }
 
         func takeFinished() -> BlockRequest? {
@@ -117,6 +129,7 @@ final class ThreadExecutor: BlockExecutor {
         func close() {
             work.lock()
             isClosed = true
+            image = nil
             work.wakeAll()
             work.unlock()
         }
