@@ -41,7 +41,9 @@ final class ConsoleRig {
             (self.port, self.event, self.value, self.rest) = (port, event, value, rest)
         }
         init(_ bytes: [UInt8]) {
-            func number(_ from: Int, _ count: Int) -> UInt32 { (0..<count).reduce(0) { $0 | UInt32(bytes[from + $1]) << (8 * $1) } }
+            func number(_ from: Int, _ count: Int) -> UInt32 {
+                (0..<count).reduce(0) { $0 | UInt32(bytes[from + $1]) << (8 * $1) }
+            }
             self.init(number(0, 4), UInt16(number(4, 2)), UInt16(number(6, 2)), Array(bytes[8...]))
         }
         var bytes: [UInt8] {

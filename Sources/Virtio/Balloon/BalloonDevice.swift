@@ -4,8 +4,8 @@ public import VMCore
 
 /// A memory balloon: pages that the guest lends to the host, when the host asks, and free pages that it tells of by itself.
 ///
-/// What is in the balloon, and what is reported free, leaves the monitor's resident set at once; a page comes back, as zeros, when
-/// the guest touches it. So the host need not be told before a page is used again, and MUST_TELL_HOST is not offered.
+/// What is in the balloon, and what is reported free, leaves the monitor's resident set at once; a page comes back, as zeros,
+/// when the guest touches it. So the host need not be told before a page is used again, and MUST_TELL_HOST is not offered.
 ///
 /// Addresses that are not memory are ignored and counted: they harm nobody.
 ///
@@ -281,7 +281,8 @@ public final class BalloonDevice: VirtioDevice {
             let buffer = unsafe chain.writable[state.progress[index].buffer]
             let rest = unsafe UInt64(buffer.iov_len) &- state.progress[index].offset
             let count = min(rest, share)
-            let address = GuestAddress(chain.writableAddress(state.progress[index].buffer).rawValue &+ state.progress[index].offset)
+            let start = chain.writableAddress(state.progress[index].buffer)
+            let address = GuestAddress(start.rawValue &+ state.progress[index].offset)
             if run.count > 0, address.rawValue != run.address.rawValue &+ run.count {
                 takeReported(run, session, &state)
                 run.count = 0

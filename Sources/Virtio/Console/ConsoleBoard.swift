@@ -123,7 +123,10 @@ final class ConsoleBoard: Sendable {
 
     var statistics: [(name: String, value: UInt64)] {
         state.withLock {
-            [("bytes sent", $0.sent), ("bytes received", $0.received), ("bytes lost", $0.lost), ("messages ignored", $0.ignored)]
+            [
+                ("bytes sent", $0.sent), ("bytes received", $0.received), ("bytes lost", $0.lost),
+                ("messages ignored", $0.ignored),
+            ]
         }
     }
 

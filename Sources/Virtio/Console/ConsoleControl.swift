@@ -37,8 +37,8 @@ struct ControlMessage: Hashable, BitwiseCopyable {
     var word: UInt64 { UInt64(port) | UInt64(event) << 32 | UInt64(value) << 48 }
 }
 
-/// The messages that a port owes the driver, each at most once: a set in place of a list, so that a driver that takes none makes
-/// none pile up. What a message says is looked up as it goes out.
+/// The messages that a port owes the driver, each at most once: a set in place of a list, so that a driver that takes none
+/// makes none pile up. What a message says is looked up as it goes out.
 struct OwedMessages: OptionSet, BitwiseCopyable {
     let rawValue: UInt8
     static let remove = OwedMessages(rawValue: 1)
