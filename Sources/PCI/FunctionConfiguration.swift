@@ -26,7 +26,6 @@ public final class FunctionConfiguration: Sendable {
     public let vectorCount: Int
     public let bars: [BaseAddressRegister]
     private let messageControl: Int
-
     /// Where each of the capabilities given is in the configuration space.
     public let capabilityOffsets: [Int]
 
@@ -46,10 +45,10 @@ public final class FunctionConfiguration: Sendable {
         self.messageBAR = sink == nil ? nil : messageBAR
         self.vectorCount = sink == nil ? 0 : vectorCount
         let table = sink == nil ? nil : MSIXTable(vectorCount: vectorCount)
-        self.bars =
-            bars
-            + (table == nil
-                ? [] : [BaseAddressRegister(index: messageBAR, size: MSIXTable.regionSize(vectorCount: vectorCount))])
+        let tableBAR = table.map { _ in
+            BaseAddressRegister(index: messageBAR, size: MSIXTable.regionSize(vectorCount: vectorCount))
+        }
+        self.bars = bars + [tableBAR].compactMap { $0 }
         var space = ConfigurationSpace(identity, bars: self.bars, hasInterruptPin: line != nil)
         capabilityOffsets = capabilities.map { space.addCapability($0) }
         messageControl = table == nil ? 0 : 2 + space.addCapability(.messages(vectorCount: vectorCount, bar: messageBAR))
@@ -139,8 +138,4 @@ public final class FunctionConfiguration: Sendable {
             if let message = state.messages?.takePending(vector) { sink?.send(message) }
         }
     }
-}
-
-extension MSIXTable {
-    var isDelivering: Bool { isEnabled && !isFunctionMasked }
 }

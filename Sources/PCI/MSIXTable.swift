@@ -13,6 +13,8 @@ struct MSIXTable: Sendable {
     private var pending: [UInt64]
     var isEnabled = false
     var isFunctionMasked = false
+    /// Whether an unmasked vector's message goes out at once.
+    var isDelivering: Bool { isEnabled && !isFunctionMasked }
 
     /// Most entries that a table can have.
     static let limit = 2048
@@ -56,7 +58,7 @@ struct MSIXTable: Sendable {
     /// What waits on a vector and may be sent.
     mutating func takePending(_ vector: Int) -> InterruptMessage? {
         let bit: UInt64 = 1 << UInt64(vector % 64)
-        guard isEnabled, !isFunctionMasked, pending[vector / 64] & bit != 0, words[vector &* 4 &+ 3] & Self.masked == 0 else {
+        guard isDelivering, pending[vector / 64] & bit != 0, words[vector &* 4 &+ 3] & Self.masked == 0 else {
             return nil
         }
         pending[vector / 64] &= ~bit

@@ -229,6 +229,27 @@ import WindhoverTesting
         expect(nil, range(0xD0B0_0000))
     }
 
+    /// A region that is only partly in the window: its doorbells count where they are.
+    @Test func atTheWindowsEdge() throws {
+        let observer = Observer()
+        let functions = [0, 0x1800].map { offset in
+            TestFunction(
+                bars: [BaseAddressRegister(index: 0, size: 0x2000)],
+                doorbells: DoorbellRegion(bar: 0, offset: offset, stride: 4, count: 8))
+        }
+        for (device, function) in functions.enumerated() {
+            let bridge = try PCIHostBridge(
+                [function], window: PCIWindow(base: 0xD000_1000, size: 0x4000), observer: observer)
+            #expect(observer.take().last?.new != nil)
+            bridge.writeConfiguration(device: 1, offset: 0x10, width: .long, value: 0xD000_0000)
+            #expect(observer.take().last?.new?.base.rawValue == (device == 0 ? nil : 0xD000_1800))
+            #expect(bridge.readMemory(0xD000_1000, width: .byte) == 0x8877_6655_4433_2211)
+            #expect(function.take().last == .init(bar: 0, offset: 0x1000, width: .byte))
+            bridge.writeConfiguration(device: 1, offset: 0x10, width: .long, value: 0xD000_4000)
+            #expect(observer.take().last?.new?.base.rawValue == (device == 0 ? 0xD000_4000 : nil))
+        }
+    }
+
     @Test func nobodyIsToldOfNoDoorbells() throws {
         let observer = Observer()
         _ = try PCIBus(
