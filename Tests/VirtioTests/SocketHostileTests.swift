@@ -255,31 +255,36 @@ private final class VCPUThread: @unchecked Sendable {
 
     /// In a process of its own: its limit is everybody's.
     @Test func withoutDescriptorsNobodySpins() async {
+        // A function of its own: what it made is gone, the directory too, before the process is.
         await #expect(processExitsWith: .success) {
-            let guest = try SocketGuest()
-            let service = HostService(guest, port: 80)
-            let hosts = try (0..<3).map { _ in try HostPeer(path: guest.path) }
-            let spare = dup(0)
-            close(spare)
-            var before = rlimit()
-            getrlimit(.init(RLIMIT_NOFILE.rawValue), &before)
-            var none = rlimit(rlim_cur: rlim_t(spare), rlim_max: before.rlim_max)
-            setrlimit(.init(RLIMIT_NOFILE.rawValue), &none)
-            let polls = (0..<50).count { _ in guest.events.poll() }
-            precondition(polls == 1, "the listener rests: \(polls)")
-            precondition(guest.places == 0)
-            let stream = guest.connect(from: 1, to: 80)
-            precondition(guest.run(until: { stream.isReset }, turns: 100), "the guest's connection is refused")
-            for _ in 0..<3 {
-                guest.events.clock.advance(by: 100_000_000)
-                precondition((0..<50).count { _ in guest.events.poll() } == 1, "one more try each time")
-            }
-            setrlimit(.init(RLIMIT_NOFILE.rawValue), &before)
-            guest.events.clock.advance(by: 100_000_000)
-            for _ in 0..<5 { guest.events.poll() }
-            precondition(guest.places == 3)
-            withExtendedLifetime((hosts, service)) {}
+            try runOutOfDescriptors()
             exit(0)
         }
     }
+}
+
+private func runOutOfDescriptors() throws {
+    let guest = try SocketGuest()
+    let service = HostService(guest, port: 80)
+    let hosts = try (0..<3).map { _ in try HostPeer(path: guest.path) }
+    let spare = dup(0)
+    close(spare)
+    var before = rlimit()
+    getrlimit(.init(RLIMIT_NOFILE.rawValue), &before)
+    var none = rlimit(rlim_cur: rlim_t(spare), rlim_max: before.rlim_max)
+    setrlimit(.init(RLIMIT_NOFILE.rawValue), &none)
+    let polls = (0..<50).count { _ in guest.events.poll() }
+    precondition(polls == 1, "the listener rests: \(polls)")
+    precondition(guest.places == 0)
+    let stream = guest.connect(from: 1, to: 80)
+    precondition(guest.run(until: { stream.isReset }, turns: 100), "the guest's connection is refused")
+    for _ in 0..<3 {
+        guest.events.clock.advance(by: 100_000_000)
+        precondition((0..<50).count { _ in guest.events.poll() } == 1, "one more try each time")
+    }
+    setrlimit(.init(RLIMIT_NOFILE.rawValue), &before)
+    guest.events.clock.advance(by: 100_000_000)
+    for _ in 0..<5 { guest.events.poll() }
+    precondition(guest.places == 3)
+    withExtendedLifetime((hosts, service)) {}
 }
