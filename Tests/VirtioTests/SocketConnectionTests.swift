@@ -94,7 +94,8 @@ import WindhoverTesting
         for _ in 0..<6000 {
             // Past 2^32 in both directions.
             let count = UInt32(random.below(1 << 20) + 1)
-            #expect(connection.receive(packet(.data, count: count, bufAlloc: 2 << 20, fwdCnt: sent), available: 2 << 20) == .deliver)
+            let data = packet(.data, count: count, bufAlloc: 2 << 20, fwdCnt: sent)
+            #expect(connection.receive(data, available: 2 << 20) == .deliver)
             received &+= count
             connection.hostTook(count)
             let allowed = connection.allowance

@@ -6,6 +6,42 @@ import WindhoverTesting
 
 @testable import Virtio
 
+/// A thread that starts the driver over and over, and leaves the device in the middle of its work each time.
+private final class VCPUThread: @unchecked Sendable {
+    private let guest: SocketGuest
+    private var thread = pthread_t()
+    let isDone = Atomic<Bool>(false)
+
+    init(_ guest: SocketGuest) { self.guest = guest }
+
+    func start() throws {
+        let code = pthread_create(&thread, nil, { argument in
+            let this = Unmanaged<VCPUThread>.fromOpaque(argument!).takeRetainedValue()
+            for round in 0..<300 { try! this.round(round) }
+            this.isDone.store(true, ordering: .releasing)
+            return nil
+        }, Unmanaged.passRetained(self).toOpaque())
+        guard code == 0 else { throw HostPeer.Failed(errno: code) }
+    }
+
+    func join() { pthread_join(thread, nil) }
+
+    private func round(_ number: Int) throws {
+        _ = guest.driver.start(ringKinds[number % ringKinds.count], size: 32)
+        for _ in 0..<8 { try guest.driver.queues[0].add(writable: [1000]) }
+        for port in 0..<8 {
+            let packets = [
+                guest.packet(.request, from: UInt32(port), to: 80), guest.packet(.data, from: UInt32(port), to: 80, count: 100),
+            ]
+            for packet in packets {
+                let bytes = withUnsafeBytes(of: packet.wire) { Array($0.prefix(44)) }
+                try guest.driver.queues[1].add(readable: [bytes + [UInt8](repeating: 1, count: 100)])
+            }
+        }
+        for queue in 0..<2 { guest.transport.notify(queue: UInt16(queue)) }
+    }
+}
+
 /// What no driver would do, and a host that is out of descriptors.
 @Suite struct SocketHostileTests {
     private func isUsable(_ guest: SocketGuest, _ service: HostService, port: UInt32 = 0xF000) -> Bool {
@@ -128,6 +164,25 @@ import WindhoverTesting
         #expect(guest.places == 0 && !guest.needsReset)
     }
 
+    /// The driver resets the device on a vCPU's thread while the loop is at work on its queues and sockets.
+    @Test func resetsWhileTheLoopWorks() throws {
+        let guest = try SocketGuest()
+        let service = HostService(guest, port: 80)
+        let resets = VCPUThread(guest)
+        try resets.start()
+        while !resets.isDone.load(ordering: .acquiring) {
+            guest.events.poll()
+            while let peer = service.accept() { peer.pump() }
+        }
+        resets.join()
+        guest.start()
+        #expect(isUsable(guest, service))
+        guest.device.close()
+        let late = guest.connect(from: 9, to: 80)
+        #expect(guest.run { late.isReset })
+        #expect(guest.places == 0)
+    }
+
     /// A hundred thousand packets that are mostly not what they should be, at connections that mostly live.
     @Test(arguments: [1, 2, 3, 4]) func malformedPackets(seed: UInt64) throws {
         var random = SeededRandom(seed: seed)
@@ -143,9 +198,11 @@ import WindhoverTesting
         for _ in 0..<(25_000 / 16) {
             for header in headers {
                 var packet = guest.packet(
-                    random.oneIn(2) ? .data : random.oneIn(3) ? .request : SocketPacket.Operation.allCases[random.below(7)],
+                    random.oneIn(2)
+                        ? .data : random.oneIn(3) ? .request : SocketPacket.Operation.allCases[random.below(7)],
                     from: UInt32(random.below(24)), to: random.oneIn(20) ? 81 : 80, count: random.below(400),
-                    flags: UInt32(random.below(4)), bufAlloc: UInt32(random.below(100_000)), fwdCnt: random.oneIn(4) ? UInt32(random.below(5000)) : 0)
+                    flags: UInt32(random.below(4)), bufAlloc: UInt32(random.below(100_000)),
+                    fwdCnt: random.oneIn(4) ? UInt32(random.below(5000)) : 0)
                 for _ in 0..<(random.oneIn(4) ? random.below(3) : 0) {
                     switch random.below(9) {
                     case 0: packet.sourceCID = random.next()
@@ -154,7 +211,9 @@ import WindhoverTesting
                     case 3: packet.destinationPort = UInt32(truncatingIfNeeded: random.next())
                     case 4: packet.count = random.oneIn(2) ? .max : UInt32(random.below(1 << 18))
                     case 5: packet.type = UInt16(random.below(4))
-                    case 6: packet.operation = random.oneIn(2) ? UInt16(random.below(12)) : UInt16(truncatingIfNeeded: random.next())
+                    case 6:
+                        let any = UInt16(truncatingIfNeeded: random.next())
+                        packet.operation = random.oneIn(2) ? any % 12 : any
                     case 7: packet.bufAlloc = UInt32(truncatingIfNeeded: random.next())
                     default: packet.fwdCnt = UInt32(truncatingIfNeeded: random.next())
                     }
@@ -196,31 +255,36 @@ import WindhoverTesting
 
     /// In a process of its own: its limit is everybody's.
     @Test func withoutDescriptorsNobodySpins() async {
+        // A function of its own: what it made is gone, the directory too, before the process is.
         await #expect(processExitsWith: .success) {
-            let guest = try SocketGuest()
-            let service = HostService(guest, port: 80)
-            let hosts = try (0..<3).map { _ in try HostPeer(path: guest.path) }
-            let spare = dup(0)
-            close(spare)
-            var before = rlimit()
-            getrlimit(.init(RLIMIT_NOFILE.rawValue), &before)
-            var none = rlimit(rlim_cur: rlim_t(spare), rlim_max: before.rlim_max)
-            setrlimit(.init(RLIMIT_NOFILE.rawValue), &none)
-            let polls = (0..<50).count { _ in guest.events.poll() }
-            precondition(polls == 1, "the listener rests: \(polls)")
-            precondition(guest.places == 0)
-            let stream = guest.connect(from: 1, to: 80)
-            precondition(guest.run(until: { stream.isReset }, turns: 100), "the guest's connection is refused")
-            for _ in 0..<3 {
-                guest.events.clock.advance(by: 100_000_000)
-                precondition((0..<50).count { _ in guest.events.poll() } == 1, "one more try each time")
-            }
-            setrlimit(.init(RLIMIT_NOFILE.rawValue), &before)
-            guest.events.clock.advance(by: 100_000_000)
-            for _ in 0..<5 { guest.events.poll() }
-            precondition(guest.places == 3)
-            withExtendedLifetime((hosts, service)) {}
+            try runOutOfDescriptors()
             exit(0)
         }
     }
+}
+
+private func runOutOfDescriptors() throws {
+    let guest = try SocketGuest()
+    let service = HostService(guest, port: 80)
+    let hosts = try (0..<3).map { _ in try HostPeer(path: guest.path) }
+    let spare = dup(0)
+    close(spare)
+    var before = rlimit()
+    getrlimit(.init(RLIMIT_NOFILE.rawValue), &before)
+    var none = rlimit(rlim_cur: rlim_t(spare), rlim_max: before.rlim_max)
+    setrlimit(.init(RLIMIT_NOFILE.rawValue), &none)
+    let polls = (0..<50).count { _ in guest.events.poll() }
+    precondition(polls == 1, "the listener rests: \(polls)")
+    precondition(guest.places == 0)
+    let stream = guest.connect(from: 1, to: 80)
+    precondition(guest.run(until: { stream.isReset }, turns: 100), "the guest's connection is refused")
+    for _ in 0..<3 {
+        guest.events.clock.advance(by: 100_000_000)
+        precondition((0..<50).count { _ in guest.events.poll() } == 1, "one more try each time")
+    }
+    setrlimit(.init(RLIMIT_NOFILE.rawValue), &before)
+    guest.events.clock.advance(by: 100_000_000)
+    for _ in 0..<5 { guest.events.poll() }
+    precondition(guest.places == 3)
+    withExtendedLifetime((hosts, service)) {}
 }

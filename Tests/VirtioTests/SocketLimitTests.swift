@@ -147,6 +147,13 @@ import WindhoverTesting
         let waiting = guest.device.state.withLock { $0.refusals.count }
         #expect(waiting <= SocketDevice.largestRefusalBacklog)
         #expect(idleTurns(guest) == 0)
+        // Room for two answers is heard as two packets more, without waiting for another notification.
+        let unheard = guest.driver.queues[1].outstanding
+        guest.take()
+        guest.offer()
+        guest.events.run()
+        guest.take()
+        #expect(guest.driver.queues[1].outstanding == unheard - 2)
         guest.offersBuffers = true
         #expect(guest.run { guest.count(.reset) == accepted })
         // A connection is made all the same.
@@ -266,7 +273,8 @@ import WindhoverTesting
     @Test func malformedLinesClose() throws {
         let guest = try SocketGuest()
         guest.listening = [52]
-        for text in ["\n", "CONNECT\n", "CONNECT 52 x\n", "CONNECT 4294967296\n", "GET / HTTP/1.1\r\n\r\n", String(repeating: "A", count: 9000)] {
+        let long = String(repeating: "A", count: 9000)
+        for text in ["\n", "CONNECT\n", "CONNECT 52 x\n", "CONNECT 4294967296\n", "GET / HTTP/1.1\r\n\r\n", long] {
             let host = try HostPeer(path: guest.path)
             host.write(text)
             #expect(guest.run(until: { host.pump(); return host.isAtEnd }, turns: 100), "\(text.prefix(20))")
@@ -375,6 +383,20 @@ import WindhoverTesting
         #expect(throws: SocketError.notASocket(path)) { _ = try make(path) }
         #expect(access(path, F_OK) == 0)
         unlink(path)
+        // Closed before it goes: once is enough.
+        do {
+            let device = try make(path)
+            let host = try HostPeer(path: path)
+            events.poll()
+            device.close()
+            #expect(access(path, F_OK) != 0)
+            host.pump()
+            #expect(host.isAtEnd)
+            let next = try make(path)
+            device.close()
+            #expect(access(path, F_OK) == 0, "the next one's is not closed again")
+            withExtendedLifetime(next) {}
+        }
         // Another's file at our path is not ours to remove.
         do {
             let device = try make(path)

@@ -13,8 +13,9 @@ import WindhoverTesting
         #expect(MemoryLayout<SocketPacket.Wire>.size == Int(SocketPacket.byteCount))
         let bytes = withUnsafeBytes(of: packet.wire) { Array($0.prefix(44)) }
         let expected: [UInt8] = [
-            8, 7, 6, 5, 4, 3, 2, 1, 0x18, 0x17, 0x16, 0x15, 0x14, 0x13, 0x12, 0x11, 0x24, 0x23, 0x22, 0x21, 0x34, 0x33, 0x32, 0x31,
-            0x44, 0x43, 0x42, 0x41, 0x52, 0x51, 0x62, 0x61, 0x74, 0x73, 0x72, 0x71, 0x84, 0x83, 0x82, 0x81, 0x94, 0x93, 0x92, 0x91,
+            8, 7, 6, 5, 4, 3, 2, 1, 0x18, 0x17, 0x16, 0x15, 0x14, 0x13, 0x12, 0x11,
+            0x24, 0x23, 0x22, 0x21, 0x34, 0x33, 0x32, 0x31, 0x44, 0x43, 0x42, 0x41, 0x52, 0x51, 0x62, 0x61,
+            0x74, 0x73, 0x72, 0x71, 0x84, 0x83, 0x82, 0x81, 0x94, 0x93, 0x92, 0x91,
         ]
         #expect(bytes == expected)
         #expect(SocketPacket(packet.wire) == packet)
@@ -51,8 +52,9 @@ import WindhoverTesting
             #expect(parse("CONNECT 00000000000000000000052\n", pieces: pieces) == .port(52), "32 bytes")
             #expect(parse("CONNECT 5", pieces: pieces) == .incomplete)
             for bad in [
-                "\n", "CONNECT\n", "CONNECT \n", "CONNECT  52\n", "CONNECT 52 \n", "CONNECT 52\r\n", "CONNECT -1\n", "CONNECT 0x10\n",
-                "CONNECT 4294967296\n", "CONNECT 99999999999999999999999\n", "CONNECT\0 52\n", "GET / HTTP/1.1\n", "CONNECT\u{00}52\n",
+                "\n", "CONNECT\n", "CONNECT \n", "CONNECT  52\n", "CONNECT 52 \n", "CONNECT 52\r\n", "CONNECT -1\n",
+                "CONNECT 0x10\n", "CONNECT 4294967296\n", "CONNECT 99999999999999999999999\n", "CONNECT\0 52\n",
+                "GET / HTTP/1.1\n", "CONNECT\u{00}52\n",
                 "CONNECT 000000000000000000000052\n", String(repeating: "x", count: 100), "CoNNECT:52\n", "cONNECT 5\u{7f}\n",
             ] {
                 #expect(parse(bad, pieces: pieces) == .malformed, "\(bad.debugDescription) in pieces of \(pieces)")

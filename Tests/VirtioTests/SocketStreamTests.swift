@@ -56,7 +56,8 @@ import WindhoverTesting
     }
 
     @Test(arguments: ringKinds, [
-        Sizes(bytes: 2 << 20, buffers: 32, bufferSize: 65_536), Sizes(bytes: 1 << 20, buffers: 8, bufferSize: 4096, isSplit: true),
+        Sizes(bytes: 2 << 20, buffers: 32, bufferSize: 65_536),
+        Sizes(bytes: 1 << 20, buffers: 8, bufferSize: 4096, isSplit: true),
         Sizes(bytes: 40_000, buffers: 3, bufferSize: 200), Sizes(bytes: 500, buffers: 1, bufferSize: 1),
     ])
     func bytesComeBack(ring: FeatureSet, sizes: Sizes) throws {
@@ -246,14 +247,15 @@ import WindhoverTesting
                 if !done.contains(.guestSends), !done.contains(.hostReceives), stream.isOpen {
                     toHost += 1
                     stream.outbox += [UInt8(toHost)]
-                    #expect(guest.run(until: { host.pump(); return host.inbox.count == toHost }, turns: 1000), "\(order) at \(ending)")
+                    let hasCome = guest.run(until: { host.pump(); return host.inbox.count == toHost }, turns: 1000)
+                    #expect(hasCome, "\(order) at \(ending)")
                 }
                 if !done.contains(.hostSends), !done.contains(.guestReceives), stream.isOpen {
                     toGuest += 1
                     host.outbox += [UInt8(toGuest)]
-                    #expect(
-                        guest.run(until: { host.pump(reading: !done.contains(.hostReceives)); return stream.inbox.count == toGuest }, turns: 1000),
-                        "\(order) at \(ending)")
+                    host.pump(reading: !done.contains(.hostReceives))
+                    let hasCome = guest.run(until: { stream.inbox.count == toGuest }, turns: 1000)
+                    #expect(hasCome, "\(order) at \(ending)")
                 }
                 done.insert(ending)
                 switch ending {

@@ -184,7 +184,7 @@ struct Connection {
     }
 
     /// How many bytes of the host's may be sent to the guest now.
-    var allowance: UInt32 { takesHostData && !owed.contains(.response) ? credit : 0 }
+    var allowance: UInt32 { takesHostData ? credit : 0 }
 
     /// The host has data. Where the guest has no room for it, it is asked once.
     mutating func hostHasData() {

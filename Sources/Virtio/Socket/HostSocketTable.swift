@@ -71,10 +71,7 @@ internal import VMCore
     }
 
     deinit {
-        for index in sockets.indices where sockets[index].isInUse {
-            _ = flush(index)
-            release(index)
-        }
+        for index in sockets.indices where sockets[index].isInUse { release(index) }
         unsafe vectors.deallocate()
     }
 
@@ -207,7 +204,8 @@ internal import VMCore
         let count = bytes.count
         return unsafe bytes.withUnsafeMutableBytes { bytes in
             unsafe vectors[0] = iovec(iov_base: bytes.baseAddress, iov_len: count)
-            return unsafe UnixSocket.send(sockets[index].descriptor, UnsafeMutableBufferPointer(start: vectors, count: 1)) == count
+            let whole = unsafe UnsafeMutableBufferPointer(start: vectors, count: 1)
+            return unsafe UnixSocket.send(sockets[index].descriptor, whole) == count
         }
     }
 

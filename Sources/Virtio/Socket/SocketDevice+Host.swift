@@ -8,7 +8,9 @@ extension SocketDevice {
     // MARK: Places
 
     /// Whether a further connection has a place. Those that still linger count, those that have not said where to do not.
-    func hasRoom(_ state: borrowing State) -> Bool { state.sockets.inUse - state.handshakes < limits.connections }
+    func hasRoom(_ state: borrowing State) -> Bool {
+        !state.isClosed && state.sockets.inUse - state.handshakes < limits.connections
+    }
 
     func add(_ descriptor: Int32, wantsInput: Bool, _ state: inout State) -> Int? {
         state.sockets.add(descriptor, wantsInput: wantsInput) { [weak self] handle, readiness in
@@ -30,7 +32,7 @@ extension SocketDevice {
         state.ready.append(index)
     }
 
-    private func release(_ index: Int, _ state: inout State) {
+    func release(_ index: Int, _ state: inout State) {
         if state.peers[index].role == .handshake { state.handshakes -= 1 }
         if state.peers[index].isWide { state.wide -= 1 }
         state.peers[index] = Peer()
@@ -158,9 +160,9 @@ extension SocketDevice {
 
     private func connectToGuest(_ index: Int, _ port: UInt32, _ state: inout State) {
         // A host that has left by now could not be told of the guest's answer.
-        guard state.isServing, hasRoom(state), !state.sockets.sockets[index].isHungUp, let local = takeLocalPort(forGuest: port, &state) else {
-            return refuseHost(index, &state)
-        }
+        guard state.isServing, hasRoom(state), !state.sockets.sockets[index].isHungUp,
+            let local = takeLocalPort(forGuest: port, &state)
+        else { return refuseHost(index, &state) }
         state.handshakes -= 1
         if state.rest == nil { listen(&state) }
         begin(index, Connection(fromHost: local, toGuest: port, window: nextWindow(state)), &state)

@@ -82,6 +82,8 @@ public final class SocketDevice: VirtioDevice {
         var session: DeviceSession?
         /// A queue is broken: nothing goes on before the reset.
         var isBroken = false
+        /// The host's side is gone for good.
+        var isClosed = false
         var sockets: HostSocketTable
         var peers: [Peer]
         /// Places of connections, by guest's port and host's.
@@ -166,12 +168,23 @@ public final class SocketDevice: VirtioDevice {
         }
     }
 
-    deinit {
+    deinit { close() }
+
+    /// Closes every socket of the host's and removes the listener's file, for good: what the host does not take at this moment
+    /// is lost. As when the device goes, for a program that ends without that. What the guest asks for afterwards is refused.
+    public func close() {
         state.withLock { state in
-            state.alarm?.set(deadline: nil)
             if let listener = state.listener, let token = state.listenerToken {
                 events.unwatch(listener.descriptor, token: token)
             }
+            state.listener = nil
+            state.isClosed = true
+            state.isListening = false
+            state.rest = nil
+            state.alarm?.set(deadline: nil)
+            state.alarmDeadline = nil
+            endAll(&state)
+            for index in state.peers.indices where state.peers[index].role != .free { release(index, &state) }
         }
     }
 
