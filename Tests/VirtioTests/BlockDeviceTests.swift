@@ -120,7 +120,9 @@ import WindhoverTesting
         var options = BlockOptions()
         options.queueCount = 3
         let rig = try BlockRig(MemoryImage(capacity: 3 << 20, preferredBlockSize: 65_536), options)
-        func word(_ offset: UInt64, _ width: AccessWidth) -> UInt64 { rig.transport.readConfiguration(offset: offset, width: width) }
+        func word(_ offset: UInt64, _ width: AccessWidth) -> UInt64 {
+            rig.transport.readConfiguration(offset: offset, width: width)
+        }
         #expect(word(0, .long) == 6144 && word(4, .long) == 0)
         #expect(word(12, .long) == 254, "seg_max")
         #expect(word(20, .long) == 512)
@@ -132,7 +134,9 @@ import WindhoverTesting
         #expect(word(48, .long) == 1 << 16 && word(52, .long) == 1 && word(56, .byte) == 1)
         for offset in 57..<300 { #expect(word(UInt64(offset), .byte) == 0) }
         // Nothing but the write cache is the driver's to write.
-        for offset in 0..<300 where offset != 32 { rig.transport.writeConfiguration(offset: UInt64(offset), width: .long, value: 0) }
+        for offset in 0..<300 as Range<UInt64> where offset != 32 {
+            rig.transport.writeConfiguration(offset: offset, width: .long, value: 0)
+        }
         rig.transport.writeConfiguration(offset: .max - 2000, width: .long, value: .max)
         #expect(word(0, .long) == 6144 && word(32, .byte) == 1 && word(36, .long) == 1 << 22)
     }
@@ -190,11 +194,19 @@ import WindhoverTesting
         rig.transport.writeConfiguration(offset: 32, width: .byte, value: 1)
         #expect(try rig.write(2, [UInt8](repeating: 1, count: 512)) == 0)
         #expect(image.isDirty)
+        #expect(try rig.flush() == 0)
+        #expect(!image.isDirty && image.calls.last == "flush")
         // A reset brings the cache back; what the driver says before DRIVER_OK counts.
         rig.transport.writeConfiguration(offset: 32, width: .byte, value: 0)
         rig.transport.writeStatus([])
         #expect(rig.transport.readConfiguration(offset: 32, width: .byte) == 1)
         rig.transport.writeConfiguration(offset: 32, width: .byte, value: 0)
+        #expect(rig.transport.readConfiguration(offset: 32, width: .byte) == 0)
+        rig.transport.writeStatus([.acknowledge, .driver])
+        rig.transport.writeFeatures(BlockRig.allFeatures.union(.version1).intersection(rig.device.features))
+        rig.transport.writeStatus([.acknowledge, .driver, .featuresOK])
+        rig.transport.writeStatus([.acknowledge, .driver, .featuresOK, .driverOK])
+        #expect(rig.transport.readStatus() == [.acknowledge, .driver, .featuresOK, .driverOK])
         #expect(rig.transport.readConfiguration(offset: 32, width: .byte) == 0)
     }
 

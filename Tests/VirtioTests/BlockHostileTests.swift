@@ -80,7 +80,8 @@ import WindhoverTesting
         let rig = try BlockRig(image)
         let good = BlockRig.segment(0, 1)
         let bad: [(UInt32, [UInt8])] = [
-            (11, []), (11, Array(good.dropLast())), (11, good + [0]), (11, Array([[UInt8]](repeating: good, count: 33).joined())),
+            (11, []), (11, Array(good.dropLast())), (11, good + [0]),
+            (11, Array([[UInt8]](repeating: good, count: 33).joined())),
             (13, good + good), (13, BlockRig.segment(0, .max)), (11, BlockRig.segment(0, .max)),
             (11, BlockRig.segment(.max, .max)), (11, BlockRig.segment(1 << 55, 8)), (13, BlockRig.segment(.max, 1)),
             // The first is good: still nothing is done.
@@ -130,10 +131,11 @@ import WindhoverTesting
         try queue.kick()
         rig.events.run()
         image.letGo()
-        func used() -> UInt16 { (try? rig.memory.load(UInt16.self, at: GuestAddress(queue.layout.deviceArea.rawValue + 2))) ?? 0 }
+        let area = queue.layout.deviceArea.rawValue
+        func used() -> UInt16 { (try? rig.memory.load(UInt16.self, at: GuestAddress(area + 2))) ?? 0 }
         #expect(rig.events.run(until: { used() == 8 }, milliseconds: 5000))
         for index in 0..<8 as Range<UInt64> {
-            #expect(try rig.memory.load(UInt32.self, at: GuestAddress(queue.layout.deviceArea.rawValue + 4 + index * 8)) == UInt32(head))
+            #expect(try rig.memory.load(UInt32.self, at: GuestAddress(area + 4 + index * 8)) == UInt32(head))
         }
         #expect(image.calls == [String](repeating: "read 1", count: 8) && !rig.needsReset)
     }
@@ -193,7 +195,9 @@ import WindhoverTesting
                 let type = [0, 1, 4, 8, 11, 13, UInt32(truncatingIfNeeded: random.next())][Int(random.next() % 7)]
                 let sector = random.next() % 4 == 0 ? random.next() : random.next() % 140
                 var readable = [BlockRig.header(type, sector)]
-                if random.next() % 2 == 0 { readable.append((0..<(random.next() % 1100)).map { UInt8(truncatingIfNeeded: $0) }) }
+                if random.next() % 2 == 0 {
+                    readable.append((0..<(random.next() % 1100)).map { UInt8(truncatingIfNeeded: $0) })
+                }
                 if random.next() % 8 == 0 { readable[0].removeLast() }
                 try queue.add(readable: readable, writable: random.next() % 8 == 0 ? [] : [Int(random.next() % 1100), 1])
             }

@@ -65,7 +65,9 @@ final class MemoryImage: BlockImage, @unchecked Sendable {
         try call("read \(offset / 512)") {
             var place = Int(offset)
             for vector in vectors {
-                storage.withUnsafeBytes { vector.iov_base!.copyMemory(from: $0.baseAddress! + place, byteCount: vector.iov_len) }
+                storage.withUnsafeBytes {
+                    vector.iov_base!.copyMemory(from: $0.baseAddress! + place, byteCount: vector.iov_len)
+                }
                 place += vector.iov_len
             }
         }
@@ -222,7 +224,9 @@ final class BlockRig {
         bytes(sector) + bytes(sectors) + bytes(flags)
     }
 
-    static func bytes<Value: FixedWidthInteger>(_ value: Value) -> [UInt8] { withUnsafeBytes(of: value.littleEndian) { Array($0) } }
+    static func bytes<Value: FixedWidthInteger>(_ value: Value) -> [UInt8] {
+        withUnsafeBytes(of: value.littleEndian) { Array($0) }
+    }
 
     /// Waits until so many requests have come back on a queue.
     func completions(_ count: Int, queue: Int = 0) throws -> [DriverQueue.Completion] {

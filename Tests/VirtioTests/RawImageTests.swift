@@ -136,7 +136,8 @@ import WindhoverTesting
         #expect(image.preferredBlockSize >= 512 && image.preferredBlockSize & (image.preferredBlockSize - 1) == 0)
         var byte: UInt8 = 0
         for (offset, count, skew, pieces) in [
-            (0, 4096, 0, 1), (4096, 8192, 1, 1), (8192, 4096, 8, 3), (512, 512, 0, 1), (1536, 10_240, 3, 7), (65_536, 700 << 10, 5, 9),
+            (0, 4096, 0, 1), (4096, 8192, 1, 1), (8192, 4096, 8, 3), (512, 512, 0, 1), (1536, 10_240, 3, 7),
+            (65_536, 700 << 10, 5, 9),
             (capacity - 512, 512, 2, 1), (capacity - 4096, 4096, 0, 2),
         ] {
             byte &+= 17
