@@ -51,7 +51,7 @@ import WindhoverTesting
     }
 
     /// A file never grows, and nothing of a request that does not fit is written.
-    @Test(arguments: BlockBackend.allCases) func rangesBeyondTheEnd(backend: BlockBackend) throws {
+    @Test(arguments: BlockBackend.here) func rangesBeyondTheEnd(backend: BlockBackend) throws {
         let rig = try BlockRig(backend, in: directory, capacity: capacity)
         let sectors = UInt64(capacity / 512)
         let data = [UInt8](repeating: 0xAA, count: 512)
@@ -97,7 +97,7 @@ import WindhoverTesting
     }
 
     /// The longest chain there can be, of many buffers over the same memory, through every way to the host.
-    @Test(arguments: BlockBackend.allCases) func theLongestChain(backend: BlockBackend) throws {
+    @Test(arguments: BlockBackend.here) func theLongestChain(backend: BlockBackend) throws {
         var options = BlockOptions()
         options.queueSize = 1024
         let rig = try BlockRig(backend, in: directory, capacity: 1 << 20, options: options, ring: .indirectDescriptors)
@@ -141,7 +141,7 @@ import WindhoverTesting
     }
 
     /// More made available than the queue can hold, while what it did hold is still with the host.
-    @Test(arguments: [BlockBackend.memoryThreads, .fileRing, .fileThreads, .immediate])
+    @Test(arguments: BlockBackend.here(.memoryThreads, .fileRing, .fileThreads, .immediate))
     func moreThanTheQueueHolds(backend: BlockBackend) throws {
         let rig = try BlockRig(backend, in: directory, capacity: capacity)
         let queue = rig.driver.queues[0]
@@ -162,7 +162,7 @@ import WindhoverTesting
     }
 
     /// As many requests as sixteen full queues hold are more than a ring has room for.
-    @Test(arguments: [BlockBackend.fileRing, .memoryThreads]) func allQueuesFull(backend: BlockBackend) throws {
+    @Test(arguments: BlockBackend.here(.fileRing, .memoryThreads)) func allQueuesFull(backend: BlockBackend) throws {
         var options = BlockOptions()
         options.queueCount = 16
         let rig = try BlockRig(backend, in: directory, capacity: capacity, options: options, ring: .indirectDescriptors)
@@ -185,7 +185,7 @@ import WindhoverTesting
     }
 
     /// Whatever the rings and requests hold, the device ends each turn and can be reset.
-    @Test(arguments: [BlockBackend.immediate, .fileRing, .fileThreads]) func anything(backend: BlockBackend) throws {
+    @Test(arguments: BlockBackend.here(.immediate, .fileRing, .fileThreads)) func anything(backend: BlockBackend) throws {
         var random = SeededRandom(seed: 20)
         let rig = try BlockRig(backend, in: directory, capacity: capacity)
         for round in 0..<150 {

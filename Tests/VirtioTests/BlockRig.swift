@@ -169,6 +169,19 @@ enum BlockBackend: String, CaseIterable, CustomTestStringConvertible {
         case .fileRing, .directRing: .ring
         }
     }
+    /// Whether the host lets us use io_uring.
+    static let hasRing = RingExecutor(
+        DescriptorDouble("/dev/zero"), requests: 8, threads: 1, events: ManualEvents(), finished: WorkSlot()) != nil
+
+    /// Those that there are on this host, and on the file system of temporary files.
+    static let here: [BlockBackend] = {
+        let directory = ScratchDirectory()
+        let hasDirect = (try? RawImage(path: directory.file(size: 4096), options: RawImageOptions(isDirect: true))) != nil
+        return allCases.filter { ($0.execution != .ring || hasRing) && (!$0.isDirect || hasDirect) }
+    }()
+
+    static func here(_ some: BlockBackend...) -> [BlockBackend] { some.filter { here.contains($0) } }
+
     var isDirect: Bool { self == .directThreads || self == .directRing }
 }
 
