@@ -51,7 +51,7 @@ import WindhoverTesting
     }
 
     /// A file never grows, and nothing of a request that does not fit is written.
-    @Test(arguments: BlockBackend.allCases) func rangesBeyondTheEnd(backend: BlockBackend) throws {
+    @Test(arguments: BlockBackend.here) func rangesBeyondTheEnd(backend: BlockBackend) throws {
         let rig = try BlockRig(backend, in: directory, capacity: capacity)
         let sectors = UInt64(capacity / 512)
         let data = [UInt8](repeating: 0xAA, count: 512)
@@ -80,7 +80,8 @@ import WindhoverTesting
         let rig = try BlockRig(image)
         let good = BlockRig.segment(0, 1)
         let bad: [(UInt32, [UInt8])] = [
-            (11, []), (11, Array(good.dropLast())), (11, good + [0]), (11, Array([[UInt8]](repeating: good, count: 33).joined())),
+            (11, []), (11, Array(good.dropLast())), (11, good + [0]),
+            (11, Array([[UInt8]](repeating: good, count: 33).joined())),
             (13, good + good), (13, BlockRig.segment(0, .max)), (11, BlockRig.segment(0, .max)),
             (11, BlockRig.segment(.max, .max)), (11, BlockRig.segment(1 << 55, 8)), (13, BlockRig.segment(.max, 1)),
             // The first is good: still nothing is done.
@@ -96,7 +97,7 @@ import WindhoverTesting
     }
 
     /// The longest chain there can be, of many buffers over the same memory, through every way to the host.
-    @Test(arguments: BlockBackend.allCases) func theLongestChain(backend: BlockBackend) throws {
+    @Test(arguments: BlockBackend.here) func theLongestChain(backend: BlockBackend) throws {
         var options = BlockOptions()
         options.queueSize = 1024
         let rig = try BlockRig(backend, in: directory, capacity: 1 << 20, options: options, ring: .indirectDescriptors)
@@ -130,16 +131,17 @@ import WindhoverTesting
         try queue.kick()
         rig.events.run()
         image.letGo()
-        func used() -> UInt16 { (try? rig.memory.load(UInt16.self, at: GuestAddress(queue.layout.deviceArea.rawValue + 2))) ?? 0 }
+        let area = queue.layout.deviceArea.rawValue
+        func used() -> UInt16 { (try? rig.memory.load(UInt16.self, at: GuestAddress(area + 2))) ?? 0 }
         #expect(rig.events.run(until: { used() == 8 }, milliseconds: 5000))
         for index in 0..<8 as Range<UInt64> {
-            #expect(try rig.memory.load(UInt32.self, at: GuestAddress(queue.layout.deviceArea.rawValue + 4 + index * 8)) == UInt32(head))
+            #expect(try rig.memory.load(UInt32.self, at: GuestAddress(area + 4 + index * 8)) == UInt32(head))
         }
         #expect(image.calls == [String](repeating: "read 1", count: 8) && !rig.needsReset)
     }
 
     /// More made available than the queue can hold, while what it did hold is still with the host.
-    @Test(arguments: [BlockBackend.memoryThreads, .fileRing, .fileThreads, .immediate])
+    @Test(arguments: BlockBackend.here(.memoryThreads, .fileRing, .fileThreads, .immediate))
     func moreThanTheQueueHolds(backend: BlockBackend) throws {
         let rig = try BlockRig(backend, in: directory, capacity: capacity)
         let queue = rig.driver.queues[0]
@@ -160,7 +162,7 @@ import WindhoverTesting
     }
 
     /// As many requests as sixteen full queues hold are more than a ring has room for.
-    @Test(arguments: [BlockBackend.fileRing, .memoryThreads]) func allQueuesFull(backend: BlockBackend) throws {
+    @Test(arguments: BlockBackend.here(.fileRing, .memoryThreads)) func allQueuesFull(backend: BlockBackend) throws {
         var options = BlockOptions()
         options.queueCount = 16
         let rig = try BlockRig(backend, in: directory, capacity: capacity, options: options, ring: .indirectDescriptors)
@@ -183,7 +185,7 @@ import WindhoverTesting
     }
 
     /// Whatever the rings and requests hold, the device ends each turn and can be reset.
-    @Test(arguments: [BlockBackend.immediate, .fileRing, .fileThreads]) func anything(backend: BlockBackend) throws {
+    @Test(arguments: BlockBackend.here(.immediate, .fileRing, .fileThreads)) func anything(backend: BlockBackend) throws {
         var random = SeededRandom(seed: 20)
         let rig = try BlockRig(backend, in: directory, capacity: capacity)
         for round in 0..<150 {
@@ -193,7 +195,9 @@ import WindhoverTesting
                 let type = [0, 1, 4, 8, 11, 13, UInt32(truncatingIfNeeded: random.next())][Int(random.next() % 7)]
                 let sector = random.next() % 4 == 0 ? random.next() : random.next() % 140
                 var readable = [BlockRig.header(type, sector)]
-                if random.next() % 2 == 0 { readable.append((0..<(random.next() % 1100)).map { UInt8(truncatingIfNeeded: $0) }) }
+                if random.next() % 2 == 0 {
+                    readable.append((0..<(random.next() % 1100)).map { UInt8(truncatingIfNeeded: $0) })
+                }
                 if random.next() % 8 == 0 { readable[0].removeLast() }
                 try queue.add(readable: readable, writable: random.next() % 8 == 0 ? [] : [Int(random.next() % 1100), 1])
             }

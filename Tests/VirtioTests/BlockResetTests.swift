@@ -12,7 +12,7 @@ import WindhoverTesting
     private let second: UInt64 = 1_000_000_000
 
     /// After a reset neither rings nor buffers change, whoever has the requests at that moment.
-    @Test(arguments: BlockBackend.allCases) func nothingIsTouchedAfterwards(backend: BlockBackend) throws {
+    @Test(arguments: BlockBackend.here) func nothingIsTouchedAfterwards(backend: BlockBackend) throws {
         let rig = try BlockRig(backend, in: directory, capacity: capacity)
         for round in 0..<10 {
             rig.driver.start(BlockRig.allFeatures)
@@ -177,7 +177,8 @@ import WindhoverTesting
     }
 
     /// Memory is made once for as many requests as are under way together, and used again.
-    @Test(arguments: [BlockBackend.immediate, .fileRing, .fileThreads]) func memoryIsBounded(backend: BlockBackend) throws {
+    @Test(arguments: BlockBackend.here(.immediate, .fileRing, .fileThreads))
+    func memoryIsBounded(backend: BlockBackend) throws {
         let rig = try BlockRig(backend, in: directory, capacity: capacity)
         let header = rig.driver.allocate(16)
         let data = rig.driver.allocate(513)

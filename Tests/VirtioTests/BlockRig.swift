@@ -65,7 +65,9 @@ final class MemoryImage: BlockImage, @unchecked Sendable {
         try call("read \(offset / 512)") {
             var place = Int(offset)
             for vector in vectors {
-                storage.withUnsafeBytes { vector.iov_base!.copyMemory(from: $0.baseAddress! + place, byteCount: vector.iov_len) }
+                storage.withUnsafeBytes {
+                    vector.iov_base!.copyMemory(from: $0.baseAddress! + place, byteCount: vector.iov_len)
+                }
                 place += vector.iov_len
             }
         }
@@ -167,6 +169,19 @@ enum BlockBackend: String, CaseIterable, CustomTestStringConvertible {
         case .fileRing, .directRing: .ring
         }
     }
+    /// Whether the host lets us use io_uring.
+    static let hasRing = RingExecutor(
+        DescriptorDouble("/dev/zero"), requests: 8, threads: 1, events: ManualEvents(), finished: WorkSlot()) != nil
+
+    /// Those that there are on this host, and on the file system of temporary files.
+    static let here: [BlockBackend] = {
+        let directory = ScratchDirectory()
+        let hasDirect = (try? RawImage(path: directory.file(size: 4096), options: RawImageOptions(isDirect: true))) != nil
+        return allCases.filter { ($0.execution != .ring || hasRing) && (!$0.isDirect || hasDirect) }
+    }()
+
+    static func here(_ some: BlockBackend...) -> [BlockBackend] { some.filter { here.contains($0) } }
+
     var isDirect: Bool { self == .directThreads || self == .directRing }
 }
 
@@ -222,7 +237,9 @@ final class BlockRig {
         bytes(sector) + bytes(sectors) + bytes(flags)
     }
 
-    static func bytes<Value: FixedWidthInteger>(_ value: Value) -> [UInt8] { withUnsafeBytes(of: value.littleEndian) { Array($0) } }
+    static func bytes<Value: FixedWidthInteger>(_ value: Value) -> [UInt8] {
+        withUnsafeBytes(of: value.littleEndian) { Array($0) }
+    }
 
     /// Waits until so many requests have come back on a queue.
     func completions(_ count: Int, queue: Int = 0) throws -> [DriverQueue.Completion] {

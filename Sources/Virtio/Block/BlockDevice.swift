@@ -76,7 +76,8 @@ public final class BlockDevice: VirtioDevice {
         self.events = events
         queueSizes = [UInt16](repeating: size, count: queues)
         baseConfiguration = BlockConfiguration(image, queues: queues, queueSize: size, isWritable: !image.isReadOnly)
-        identity = Array((Array(options.serial.utf8.prefix(BlockLimits.identityBytes)) + [UInt8](repeating: 0, count: 20)).prefix(20))
+        let serial = Array(options.serial.utf8.prefix(BlockLimits.identityBytes))
+        identity = serial + [UInt8](repeating: 0, count: BlockLimits.identityBytes - serial.count)
         var offered: FeatureSet = [
             .common, BlockFeature.segmentsMax, BlockFeature.blockSize, BlockFeature.flush, BlockFeature.topology,
             BlockFeature.writeCacheControl,
@@ -161,7 +162,8 @@ public final class BlockDevice: VirtioDevice {
         work.schedule()
     }
 
-    /// Ends the session. What has not begun does not begin; what the host is at is waited for, `BlockOptions.resetLimit` at most.
+    /// Ends the session. What has not begun does not begin; what the host is at is waited for, at most
+    /// `BlockOptions.resetLimit`.
     ///
     /// What a host's kernel has begun cannot be recalled. If a disk hangs for longer, the host may still write what it reads
     /// to where the guest wanted it; that memory is kept for it. The next session is then served no request before the last

@@ -45,7 +45,7 @@ struct BlockConfiguration {
         // With header and status no longer than the queue, where a table of descriptors is not negotiated.
         put(UInt32(max(queueSize, 3) - 2), 12)
         put(UInt32(512), 20)
-        put(UInt8(physical.trailingZeroBitCount - 9), 24)
+        put(UInt8(max(9, physical.trailingZeroBitCount) - 9), 24)
         put(UInt16(physical / 512), 26)
         put(sectors, 28)
         put(UInt16(queues), 34)

@@ -183,7 +183,9 @@ public final class RawImage: DescriptorImage {
         guard !isReadOnly else { throw .readOnly }
         try check(offset, count)
         guard count > 0, canPunch.load(ordering: .relaxed) else { return }
-        let code = retrying { isDevice ? chost_device_discard(descriptor, offset, count) : chost_file_punch(descriptor, offset, count) }
+        let code = retrying {
+            isDevice ? chost_device_discard(descriptor, offset, count) : chost_file_punch(descriptor, offset, count)
+        }
         switch code {
         case 0: return
         // A host that cannot is no error: a discard promises nothing.

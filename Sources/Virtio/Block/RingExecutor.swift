@@ -134,17 +134,12 @@ internal import VMCore
     /// Queues the next step of a request: what is left of its transfer, or its flush.
     private func queue(_ request: BlockRequest, _ state: inout State) {
         let user = unsafe UInt64(UInt(bitPattern: Unmanaged.passRetained(request).toOpaque()))
-        let isQueued = push(request, user, state.ring)
-        if !isQueued, chost_ring_enter(state.ring) == 0, push(request, user, state.ring) {
-            state.hasQueued = true
-            state.inFlight &+= 1
-        } else if isQueued {
-            state.hasQueued = true
-            state.inFlight &+= 1
-        } else {
+        guard push(request, user, state.ring) || (chost_ring_enter(state.ring) == 0 && push(request, user, state.ring)) else {
             unsafe Unmanaged<BlockRequest>.fromOpaque(Self.pointer(user)).release()
-            moveAside(request, &state)
+            return moveAside(request, &state)
         }
+        state.hasQueued = true
+        state.inFlight &+= 1
     }
 
     private func push(_ request: BlockRequest, _ user: UInt64, _ ring: UInt) -> Bool {
