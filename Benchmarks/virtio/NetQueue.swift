@@ -3,8 +3,8 @@
 //
 //   netqueue [FRAMES]
 //
-// One thread is driver and event loop in turns; the driver does no more than a ring asks for. Prints frames a second of one core each way,
-// in both layouts.
+// One thread is driver and event loop in turns; the driver does no more than a ring asks for. Prints frames a second of one
+// core each way, in both layouts.
 import Glibc
 import Virtio
 import VMCore
@@ -44,7 +44,9 @@ private final class Turns: EventService, @unchecked Sendable {
         return item
     }
     func makeAlarm(_ handler: @escaping @Sendable () -> Void) -> any Alarm { Item(handler) }
-    func watch(_ descriptor: Int32, for readiness: Readiness, _ handler: @escaping @Sendable (Readiness) -> Void) -> UInt64? { nil }
+    func watch(
+        _ descriptor: Int32, for readiness: Readiness, _ handler: @escaping @Sendable (Readiness) -> Void
+    ) -> UInt64? { nil }
     func change(_ descriptor: Int32, token: UInt64, to readiness: Readiness) {}
     func unwatch(_ descriptor: Int32, token: UInt64) {}
 }

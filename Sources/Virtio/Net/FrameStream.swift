@@ -105,11 +105,7 @@ internal import Glibc
     mutating func append(_ parts: UnsafeMutableBufferPointer<iovec>, count: Int) -> Bool {
         let total = Self.lengthBytes &+ count
         if Self.capacity &- sendEnd < total {
-            guard flush() || sendStart >= total else { return false }
-            unsafe outgoing.copyMemory(from: outgoing + sendStart, byteCount: sendEnd &- sendStart)
-            sendEnd &-= sendStart
-            sendStart = 0
-            guard Self.capacity &- sendEnd >= total else { return false }
+            guard flush(), Self.capacity >= total else { return false }
         }
         unsafe outgoing.storeBytes(of: UInt32(truncatingIfNeeded: count).bigEndian, toByteOffset: sendEnd, as: UInt32.self)
         var place = sendEnd &+ Self.lengthBytes

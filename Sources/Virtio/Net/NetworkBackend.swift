@@ -48,7 +48,8 @@ public protocol NetworkBackend: AnyObject, Sendable {
     /// Done with what `nextFrame` returned.
     func removeFrame()
 
-    /// Gives up the link and whoever is at its other end. Harmless a second time.
+    /// Gives up the link and whoever is at its other end. Harmless a second time. The one function that may take a moment: a
+    /// process that does not end by itself is given a tenth of a second.
     func close()
 
     /// What the link itself has counted.

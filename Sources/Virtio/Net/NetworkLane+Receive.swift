@@ -16,7 +16,8 @@ extension NetworkLane {
         case broken
     }
 
-    /// Gives the driver what has come in, until there is no more, buffers run out, a limit is reached, or others have their turn.
+    /// Gives the driver what has come in, until there is no more, buffers run out, a limit is reached, or others have their
+    /// turn.
     ///
     /// A frame leaves the link only when it has been delivered or dropped.
     ///

@@ -39,8 +39,8 @@ enum TapInterface {
     /// Whether the kernel takes the name as it is: without a slash, a colon, a space, or a pattern.
     static func isValid(name: String) -> Bool {
         let bytes = Array(name.utf8)
-        return !bytes.isEmpty && bytes.count < nameBytes && name != "." && name != ".."
-            && bytes.allSatisfy { $0 > 0x20 && $0 < 0x7F && $0 != UInt8(ascii: "/") && $0 != UInt8(ascii: ":") && $0 != UInt8(ascii: "%") }
+        guard !bytes.isEmpty, bytes.count < nameBytes, name != ".", name != ".." else { return false }
+        return bytes.allSatisfy { $0 > 0x20 && $0 < 0x7F && !"/:%".utf8.contains($0) }
     }
 
     static func exists(_ name: String) -> Bool { unsafe if_nametoindex(name) != 0 }

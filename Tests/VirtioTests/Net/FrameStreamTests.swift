@@ -90,7 +90,8 @@ final class FakePeer {
     @Test func framesComeInPieces() throws {
         let peer = FakePeer()
         let rig = try start(peer)
-        let stream = FakePeer.packet(.frame(1, count: 60)) + FakePeer.packet(.frame(2, count: 14)) + FakePeer.packet(.frame(3, count: 500))
+        let frames: [[UInt8]] = [.frame(1, count: 60), .frame(2, count: 14), .frame(3, count: 500)]
+        let stream = frames.flatMap { FakePeer.packet($0) }
         for step in [1, 3, 5, 64, 70] {
             var place = 0
             while place < stream.count {
@@ -99,7 +100,7 @@ final class FakePeer {
                 rig.events.poll()
                 place = end
             }
-            #expect(try rig.frames().map(\.payload) == [.frame(1, count: 60), .frame(2, count: 14), .frame(3, count: 500)])
+            #expect(try rig.frames().map(\.payload) == frames)
         }
     }
 

@@ -23,7 +23,8 @@ import WindhoverTesting
         #expect(rig.count("rx_waits_for_buffers") == 2)
     }
 
-    /// Fill, drain and refill, and a notification that means nothing, in every order of five steps: afterwards all that came in is there.
+    /// Fill, drain and refill, and a notification that means nothing, in every order of five steps: afterwards
+    /// all that came in is there.
     @Test(arguments: [[], .eventIndex, .packedRing, [.packedRing, .eventIndex, .netMergeableBuffers]] as [FeatureSet])
     func everyOrderGoesOn(features: FeatureSet) throws {
         let link = FakeLink()
@@ -141,7 +142,9 @@ import WindhoverTesting
             for _ in 0..<4 { _ = try rig.transmit.add(readable: [.zeros(12) + .frame(1)]) }
             for _ in 0..<6 {
                 let layout = rig.driver.queues[Int.random(in: 0..<2, using: &random)].layout
-                let areas = [(layout.descriptors, 256), (layout.driverArea, 40), (layout.deviceArea, 136)] as [(GuestAddress, UInt64)]
+                let areas: [(GuestAddress, UInt64)] = [
+                    (layout.descriptors, 256), (layout.driverArea, 40), (layout.deviceArea, 136),
+                ]
                 let (base, count) = areas.randomElement(using: &random) ?? areas[0]
                 let place = GuestAddress(base.rawValue + UInt64.random(in: 0..<count, using: &random))
                 try rig.memory.store(UInt8.random(in: 0...255, using: &random), at: place)

@@ -5,7 +5,7 @@ import WindhoverTesting
 
 @testable import Virtio
 
-private let hasPasst = ["/usr/bin/passt", "/usr/local/bin/passt", "/bin/passt"].contains { (path: String) in access(path, X_OK) == 0 }
+private let hasPasst = ["/usr/bin", "/usr/local/bin", "/bin"].contains { (path: String) in access(path + "/passt", X_OK) == 0 }
 
 @Suite struct PasstTests {
     /// A program in place of passt, with descriptor 3 as its socket.
@@ -98,7 +98,8 @@ private let hasPasst = ["/usr/bin/passt", "/usr/local/bin/passt", "/bin/passt"].
     }
 
     @Test func whatItSaysWithoutEndIsNotWaitedFor() throws {
-        try withProgram("i=0; while [ $i -lt 3000 ]; do echo this is a line of a flood of lines; i=$((i+1)); done 2>/dev/null >&2\nexit\n") { program in
+        let flood = "i=0\nwhile [ $i -lt 3000 ]; do echo this is a line of a flood of lines >&2; i=$((i+1)); done\nexit 0\n"
+        try withProgram(flood) { program in
             let words = FakePeer.Words()
             let backend = try PasstBackend(program: program) { words.add($0) }
             let rig = try NetworkRig([backend])
@@ -116,7 +117,8 @@ private let hasPasst = ["/usr/bin/passt", "/usr/local/bin/passt", "/bin/passt"].
         let length = UInt16(bootp.count + 8)
         let udp: [UInt8] = [0, 68, 0, 67, UInt8(length >> 8), UInt8(length & 255), 0, 0] + bootp
         let total = UInt16(udp.count + 20)
-        var ip: [UInt8] = [0x45, 0, UInt8(total >> 8), UInt8(total & 255), 0, 0, 0, 0, 64, 17, 0, 0, 0, 0, 0, 0, 255, 255, 255, 255]
+        var ip: [UInt8] = [0x45, 0, UInt8(total >> 8), UInt8(total & 255), 0, 0, 0, 0, 64, 17] + .zeros(6)
+        ip += [255, 255, 255, 255]
         var sum = stride(from: 0, to: 20, by: 2).reduce(UInt32(0)) { $0 + UInt32(ip[$1]) << 8 + UInt32(ip[$1 + 1]) }
         sum = sum & 0xFFFF + sum >> 16
         (ip[10], ip[11]) = (UInt8(~sum >> 8 & 255), UInt8(~sum & 255))
@@ -125,7 +127,8 @@ private let hasPasst = ["/usr/bin/passt", "/usr/local/bin/passt", "/bin/passt"].
 
     @Test(.enabled(if: hasPasst, "passt is not installed: sudo apt-get install passt")) func passtAnswersADiscovery() throws {
         let words = FakePeer.Words()
-        let backend = try PasstBackend(arguments: ["-4", "-a", "192.0.2.77", "-n", "255.255.255.0", "-g", "192.0.2.1"]) { words.add($0) }
+        let arguments = ["-4", "-a", "192.0.2.77", "-n", "255.255.255.0", "-g", "192.0.2.1"]
+        let backend = try PasstBackend(arguments: arguments) { words.add($0) }
         let process = try #require(backend.processIdentifier)
         let rig = try NetworkRig([backend])
         rig.driver.start([.netMergeableBuffers, .netStatus])
@@ -133,7 +136,8 @@ private let hasPasst = ["/usr/bin/passt", "/usr/local/bin/passt", "/bin/passt"].
         try rig.send([discovery(rig.device.address)])
         var offer: [UInt8] = []
         #expect(rig.events.run(until: {
-            for frame in (try? rig.frames()) ?? [] where frame.payload.count > 285 && frame.payload[23] == 17 { offer = frame.payload }
+            let frames = ((try? rig.frames()) ?? []).map(\.payload)
+            if let answer = frames.first(where: { $0.count > 285 && $0[23] == 17 }) { offer = answer }
             return !offer.isEmpty || !words.all.isEmpty
         }))
         #expect(words.all.isEmpty, "\(words.all)")
