@@ -139,6 +139,11 @@ import WindhoverTesting
         #expect(rig.events.run(limit: 100) == 100)
         rig.transport.writeStatus([])
         #expect(rig.events.run() <= 1)
+        #expect(rig.driver.start([]))
+        try rig.driver.queues[0].add(readable: [rig.list([8192])])
+        rig.driver.transport.notify(queue: 0)
+        #expect(rig.events.run(limit: 10) < 10)
+        #expect(try rig.driver.queues[0].completions().count == 1)
     }
 
     @Test(arguments: ringKinds) func reportedPagesGo(ring: FeatureSet) throws {

@@ -311,11 +311,11 @@ import WindhoverTesting
                 sink: MemorySink(), channels: names.map { ConsoleChannel(name: $0, sink: MemorySink()) }, events: events,
                 clock: events.clock)
         }
-        #expect(throws: ConsoleError.tooManyChannels(32)) { try make((0..<32).map { "port\($0)" }) }
-        #expect(throws: ConsoleError.badName("")) { try make([""]) }
-        #expect(throws: ConsoleError.badName("a")) { try make(["a", "a"]) }
+        #expect(throws: ConsoleDeviceError.tooManyChannels(32)) { try make((0..<32).map { "port\($0)" }) }
+        #expect(throws: ConsoleDeviceError.badName("")) { try make([""]) }
+        #expect(throws: ConsoleDeviceError.badName("a")) { try make(["a", "a"]) }
         let long = String(repeating: "x", count: 65)
-        #expect(throws: ConsoleError.badName(long)) { try make([long]) }
+        #expect(throws: ConsoleDeviceError.badName(long)) { try make([long]) }
         try make((0..<31).map { "port\($0)" })
     }
 }

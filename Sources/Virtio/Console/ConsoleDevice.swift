@@ -35,11 +35,11 @@ public final class ConsoleDevice: VirtioDevice {
     ///     outlive the device.
     ///   - size: nil for a console that has none to tell of.
     ///   - clock: the one that the service's alarms go by.
-    /// - Throws: `ConsoleError` for channels that cannot be.
+    /// - Throws: `ConsoleDeviceError` for channels that cannot be.
     public init(
         sink: any ByteSink, fullSink: FullSink = .waits, size: ConsoleSize? = nil, channels: [ConsoleChannel] = [],
         events: any EventService, clock: any MonotonicClock
-    ) throws(ConsoleError) {
+    ) throws(ConsoleDeviceError) {
         guard channels.count <= Self.mostChannels else { throw .tooManyChannels(channels.count) }
         var names: Set<String> = []
         for channel in channels {

@@ -33,7 +33,7 @@ public struct ConsoleChannel: Sendable {
 }
 
 /// What a console device cannot be made of.
-public enum ConsoleError: Error, Hashable, Sendable, CustomStringConvertible {
+public enum ConsoleDeviceError: Error, Hashable, Sendable, CustomStringConvertible {
     /// More channels than a device has queues for.
     case tooManyChannels(Int)
     /// A name that is empty, or longer than a driver's buffers can be relied on to hold, or there already.
