@@ -18,6 +18,7 @@ func launch(_ configuration: RunConfiguration, logger: Logger) throws {
 func guestFiles(of configuration: RunConfiguration) throws -> GuestFiles {
     // Before anything is fetched.
     if let initrd = configuration.initrd { try InputFile.check(initrd, role: "initrd") }
+    try configuration.checkDisks()
     var files = GuestFiles(initrd: configuration.initrd)
     switch configuration.source {
     case .builtIn:

@@ -75,6 +75,9 @@ import Virtio
         options.disks = (0..<25).map { "disk\($0)" }
         #expect(refusal { _ = try RunConfiguration(options) }?.exitStatus == .badConfiguration)
         options.disks.removeLast()
+        options.clock = "instructions"
+        #expect(refusal { _ = try RunConfiguration(options) }?.description.contains("--clock instructions") == true)
+        options.clock = "host"
         #expect(refusal { _ = try RunConfiguration(options) } == nil)
         options.transport = "usb"
         #expect(refusal { _ = try RunConfiguration(options) }?.description.contains("--transport takes mmio or pci") == true)

@@ -16,6 +16,8 @@ import Testing
         facts.memoryAvailable = 8 << 30
         facts.cacheDirectory = "/home/u/.cache/windhover"
         facts.images = ["linux 6.1.0"]
+        facts.hasPasst = true
+        facts.hasTap = true
         return facts
     }
 
@@ -138,6 +140,15 @@ import Testing
         #expect(facts.vendor == "AuthenticAMD")
         #expect(facts.processor == "AMD EPYC")
         #expect(facts.flags == ["fpu", "svm", "lm"])
+    }
+
+    @Test func networks() {
+        #expect(check(report { _ in }, "networks")?.finding == "user, tap")
+        let without = check(report { $0.hasPasst = false }, "networks")
+        #expect(without?.level == .warning)
+        #expect(without?.remedy?.contains("apt-get install passt") == true)
+        #expect(check(report { $0.hasTap = false }, "networks")?.finding.contains("/dev/net/tun") == true)
+        #expect(report { $0.hasPasst = false }.exitStatus == .success, "guests run all the same")
     }
 
     @Test func memory() {

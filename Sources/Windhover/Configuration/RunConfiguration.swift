@@ -111,6 +111,11 @@ public struct RunConfiguration: Hashable, Sendable {
     /// Whether the machine has any virtio device.
     public var hasVirtioDevices: Bool { !disks.isEmpty || !networks.isEmpty || socket != nil || hasBalloon }
 
+    /// Sees that the disks' files are there: before an image is fetched for them.
+    ///
+    /// - Throws: a `ReportableError`.
+    public func checkDisks() throws { try DiskImages.check(disks) }
+
     /// Most disks and networks together: a balloon, sockets and the entropy device come beside them.
     public static let maximumDevices = 24
 
@@ -165,6 +170,10 @@ public struct RunConfiguration: Hashable, Sendable {
         socket = try options.socket.map { text throws(ConfigurationError) in try SocketConfiguration(text) }
         hasBalloon = options.balloon
         transport = try Self.choice(options.transport, of: "--transport")
+        guard clock == .host || !hasVirtioDevices else {
+            throw .impossible(
+                "--clock instructions makes two runs identical, which disks, networks and sockets of the host do not: leave one of them out")
+        }
     }
 
     private static func source(image: String?, kernel: String?) throws(ConfigurationError) -> BootSource {

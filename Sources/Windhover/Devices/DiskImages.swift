@@ -20,6 +20,18 @@ enum DiskImages {
         }
     }
 
+    /// Sees that the files are there, before anything else is done for the run.
+    static func check(_ disks: [DiskConfiguration]) throws(RunError) {
+        for disk in disks {
+            var paths = [disk.path]
+            if case .file(let path, _) = disk.backing { paths.append(path) }
+            var status = stat()
+            for path in paths where unsafe stat(path, &status) != 0 && (errno == ENOENT || errno == ENOTDIR) {
+                throw RunError(exitStatus: .noSuchFile, description: RawImageError.missing(path: path).description)
+            }
+        }
+    }
+
     private static func backing(_ backing: DiskConfiguration.Backing?) throws(RunError) -> QCOW2Backing {
         switch backing {
         case nil: return .unspecified

@@ -72,6 +72,10 @@ public struct HostFacts: Hashable, Sendable {
     public var transparentHugePages: String?
     /// Programs that fetching needs and PATH lacks.
     public var missingPrograms: [String] = []
+    /// Whether PATH has passt, which `--net user` starts.
+    public var hasPasst = false
+    /// Whether there is a /dev/net/tun, which `--net tap:NAME` opens.
+    public var hasTap = false
     public var cacheDirectory: String?
     public var images: [String] = []
 
@@ -104,6 +108,8 @@ extension HostFacts {
         }
         facts.kvmGroup = groupName(of: path)
 
+        facts.hasPasst = isOnPath("passt")
+        facts.hasTap = access("/dev/net/tun", F_OK) == 0
         facts.missingPrograms = ["apt-get", "apt-cache", "dpkg-deb", "sha256sum"].filter { !isOnPath($0) }
         facts.cacheDirectory = store?.cacheDirectory
         facts.images = store?.list().map { "\($0.name) \($0.release)" } ?? []

@@ -47,6 +47,7 @@ public struct HostReport: Hashable, Sendable {
         checks.append(Self.memory(facts))
         checks.append(Self.hugePages(facts))
         checks.append(Self.images(facts))
+        checks.append(Self.networks(facts))
         if let engine = facts.engine {
             // Guests run: what KVM lacks makes them slower, and stops none.
             checks = checks.map { $0.level == .bad ? Check(.warning, $0.subject, $0.finding, remedy: $0.remedy) : $0 }
@@ -179,6 +180,15 @@ public struct HostReport: Hashable, Sendable {
         let (bytes, overflow) = facts.hugePagesFree.multipliedReportingOverflow(by: facts.hugePageSize)
         let reserved = facts.hugePagesFree == 0 || overflow ? "none reserved" : "\(ByteCount.text(bytes)) reserved and free"
         return Check(.good, "huge pages", "\(transparent), \(reserved)")
+    }
+
+    private static func networks(_ facts: HostFacts) -> Check {
+        let tap = facts.hasTap ? "tap" : "no tap, for want of /dev/net/tun"
+        guard facts.hasPasst else {
+            return Check(
+                .warning, "networks", "\(tap); no user, for want of passt", remedy: "sudo apt-get install passt")
+        }
+        return Check(.good, "networks", "user, \(tap)")
     }
 
     private static func images(_ facts: HostFacts) -> Check {
