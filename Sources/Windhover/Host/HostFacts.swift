@@ -109,7 +109,7 @@ extension HostFacts {
         facts.kvmGroup = groupName(of: path)
 
         facts.hasPasst = isOnPath("passt")
-        facts.hasTap = access("/dev/net/tun", F_OK) == 0
+        facts.hasTap = unsafe access("/dev/net/tun", F_OK) == 0
         facts.missingPrograms = ["apt-get", "apt-cache", "dpkg-deb", "sha256sum"].filter { !isOnPath($0) }
         facts.cacheDirectory = store?.cacheDirectory
         facts.images = store?.list().map { "\($0.name) \($0.release)" } ?? []
