@@ -81,13 +81,14 @@ final class PasstProcess: @unchecked Sendable {
     /// The child's number while there is one.
     var identifier: Int32? { child > 0 ? child : nil }
 
-    /// What it has said of what is wrong: up to 4 KiB, one line after the other.
+    /// The last that it has said of what is wrong: up to 2 KiB, one line after the other.
     func messages() -> String {
         guard errors >= 0 else { return "" }
-        var buffer = [UInt8](repeating: 0, count: 4096)
+        // As much as a pipe holds.
+        var buffer = [UInt8](repeating: 0, count: 65_536)
         let count = unsafe read(errors, &buffer, buffer.count)
         guard count > 0 else { return "" }
-        let lines = String(decoding: buffer[..<count], as: UTF8.self).split(separator: "\n")
+        let lines = String(decoding: buffer[..<count].suffix(2048), as: UTF8.self).split(separator: "\n")
         // What it says in every run, and what it says of a log that is not there.
         return lines.filter { !$0.hasPrefix("Don't run as root") && !$0.hasSuffix("to syslog") }.joined(separator: "\n")
     }

@@ -90,7 +90,7 @@ import WindhoverTesting
         #expect(links[1].sent.isEmpty && !links[1].awaited.contains(.readable))
     }
 
-    @Test func pairsWithoutQueuesAreRefused() throws {
+    @Test func queuesThatAreNotSetUpAreLeftAlone() throws {
         let links = (0..<2).map { _ in FakeLink() }
         let rig = try NetworkRig(links)
         rig.driver.start(Self.multiqueue, queueCount: 2)
