@@ -165,12 +165,15 @@ struct QCOW2QEMUTests {
     @Test(arguments: ["encryption", "data", "extended", "zstd"]) func refused(what: String) throws {
         let directory = try TemporaryDirectory()
         let path = directory.path("disk.qcow2")
+        let secret = "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10"
         let options = [
-            "encryption": ["--object", "secret,id=s,data=abc", "-o", "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10"],
+            "encryption": ["--object", "secret,id=s,data=abc", "-o", secret],
             "data": ["-o", "data_file=\(directory.path("data"))"], "extended": ["-o", "extended_l2=on"],
             "zstd": ["-o", "compression_type=zstd"],
         ]
-        guard try QEMUTools.run("qemu-img", ["create", "-q", "-f", "qcow2"] + options[what]! + [path, "1M"]).status == 0 else { return }
+        let arguments = ["create", "-q", "-f", "qcow2"] + options[what]! + [path, "1M"]
+        // Not every build of it has all of them.
+        guard try QEMUTools.run("qemu-img", arguments).status == 0 else { return }
         for readOnly in [false, true] {
             do {
                 _ = try QCOW2Image.open(path: path, readOnly: readOnly)
