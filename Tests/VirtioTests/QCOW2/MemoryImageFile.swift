@@ -38,6 +38,7 @@ final class MemoryImageFile: ImageFile {
         var isLogging = false
         var failAfter = Int.max
         var failingSync = false
+        var beforeRead: (@Sendable (UInt64) -> Void)?
     }
 
     private let state: Mutex<State>
@@ -58,6 +59,9 @@ final class MemoryImageFile: ImageFile {
     func fail(after count: Int) { state.withLock { $0.failAfter = count } }
     func failSync(_ fails: Bool) { state.withLock { $0.failingSync = fails } }
 
+    /// Is called before the next read, once, without the lock.
+    func beforeNextRead(_ body: @escaping @Sendable (UInt64) -> Void) { state.withLock { $0.beforeRead = body } }
+
     private func change(_ operation: FileOperation) throws(BlockError) {
         let error: BlockError? = state.withLock { state in
             if case .sync = operation { if state.failingSync { return .host(errno: EIO) } } else {
@@ -75,6 +79,11 @@ final class MemoryImageFile: ImageFile {
 
     func readSome(at offset: UInt64, into vectors: UnsafeMutableBufferPointer<iovec>) throws(BlockError) -> Int {
         guard let start = Int(exactly: offset) else { return 0 }
+        let hook = state.withLock { state in
+            defer { state.beforeRead = nil }
+            return state.beforeRead
+        }
+        hook?(offset)
         // Addresses, as the lock's closure may not capture pointers.
         let pieces = vectors.map { (UInt(bitPattern: $0.iov_base), $0.iov_len) }
         return state.withLock { state in

@@ -46,7 +46,9 @@ struct QCOW2Checker {
                     let offset = Int(raw & (1 << shift - 1))
                     let sectors = Int(raw >> shift & (1 << (62 - shift) - 1)) + 1
                     let last = (offset & ~511) + sectors * 512 - 1
-                    for touched in offset >> clusterBits...last >> clusterBits { refer(touched << clusterBits, 1, "compressed") }
+                    for touched in offset >> clusterBits...last >> clusterBits {
+                        refer(touched << clusterBits, 1, "compressed")
+                    }
                     continue
                 }
                 let offset = Int(raw & 0xFF_FFFF_FFFF_FE00)

@@ -172,7 +172,7 @@ import WindhoverTesting
         ImageKind(clusterBits: 10, hasBacking: true), ImageKind(clusterBits: 12, refcountOrder: 0),
     ]) func everyMoment(kind: ImageKind) throws {
         let run = try Self.run(kind, size: 128 << 10, changes: 60, seed: UInt64(kind.clusterBits + kind.refcountOrder))
-        #expect(run.log.count > 100)
+        #expect(run.log.count > 90)
         Self.replay(run, losses: 1)
     }
 
@@ -217,11 +217,10 @@ import WindhoverTesting
             #expect(QCOW2Checker.check(file.bytes).errors.prefix(5) == [])
             file.fail(after: .max)
             if failures > 0, count % 2 == 0 {
-                // There is space again: it goes on as if nothing had been, unless the tables' own place is in doubt.
-                let put = Self.errno { try image.put(Self.fill(77), at: 512) }
-                let flush = Self.errno { try image.flush() }
-                #expect(put == flush && (put == 0 || put == 28))
-                if put == 0 { #expect(try image.bytes(at: 512, count: 512) == Self.fill(77)) }
+                // There is space again: it goes on as if nothing had been.
+                try image.put(Self.fill(77), at: 512)
+                try image.flush()
+                #expect(try image.bytes(at: 512, count: 512) == Self.fill(77))
             }
         }
         #expect(count > 35 || failures > 0)

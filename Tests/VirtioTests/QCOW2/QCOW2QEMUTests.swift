@@ -67,7 +67,7 @@ struct QCOW2QEMUTests {
         do {
             var model = DiskModel(seed: 5, size: Self.size, below: content)
             let image = try QCOW2Image.open(path: path)
-            for _ in 0..<60 { try model.change(image, most: 200 << 10) }
+            for _ in 0..<40 { try model.change(image, most: 64 << 10) }
             content = model.content
         }
         try compare(path, content, directory)
@@ -86,7 +86,7 @@ struct QCOW2QEMUTests {
         var model = DiskModel(seed: 9, size: Self.size, below: below)
         for _ in 0..<2 {
             let image = try QCOW2Image.open(path: path, backing: kind.hasBacking ? .image(MemoryDisk(below)) : .unspecified)
-            for _ in 0..<60 { try model.change(image, most: 300 << 10) }
+            for _ in 0..<30 { try model.change(image, most: 64 << 10) }
         }
         try compare(path, model.content, directory)
         // And QEMU goes on with it.
@@ -111,7 +111,7 @@ struct QCOW2QEMUTests {
         var content = Self.content(seed: 21)
         for index in 0..<20_000 { content[index] = UInt8(truncatingIfNeeded: index &* index >> 3) }
         try Data(content).write(to: URL(fileURLWithPath: raw))
-        for clusterSize in ["512", "4K", "64K", "2M"] {
+        for clusterSize in ["512", "64K", "2M"] {
             try QEMUTools.image(
                 "convert", "-c", "-f", "raw", "-O", "qcow2", "-o", "cluster_size=\(clusterSize)", raw, path)
             do {
@@ -140,7 +140,7 @@ struct QCOW2QEMUTests {
         var model = DiskModel(seed: 6, size: Self.size, below: content)
         do {
             let image = try QCOW2Image.open(path: path)
-            for _ in 0..<80 { try model.change(image, most: 300 << 10) }
+            for _ in 0..<60 { try model.change(image, most: 100 << 10) }
         }
         try compare(path, model.content, directory)
         try QEMUTools.image("snapshot", "-a", "before", path)
@@ -162,15 +162,16 @@ struct QCOW2QEMUTests {
         #expect([0, 3].contains(try QEMUTools.run("qemu-img", ["check", "-f", "qcow2", path]).status))
     }
 
-    @Test(arguments: ["encryption", "data", "extended", "zstd"]) func refused(what: String) throws {
+    @Test(arguments: ["data", "extended", "zstd"]) func refused(what: String) throws {
         let directory = try TemporaryDirectory()
         let path = directory.path("disk.qcow2")
         let options = [
-            "encryption": ["--object", "secret,id=s,data=abc", "-o", "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10"],
             "data": ["-o", "data_file=\(directory.path("data"))"], "extended": ["-o", "extended_l2=on"],
             "zstd": ["-o", "compression_type=zstd"],
         ]
-        guard try QEMUTools.run("qemu-img", ["create", "-q", "-f", "qcow2"] + options[what]! + [path, "1M"]).status == 0 else { return }
+        let arguments = ["create", "-q", "-f", "qcow2"] + options[what]! + [path, "1M"]
+        // Not every build of it has all of them.
+        guard try QEMUTools.run("qemu-img", arguments).status == 0 else { return }
         for readOnly in [false, true] {
             do {
                 _ = try QCOW2Image.open(path: path, readOnly: readOnly)

@@ -98,7 +98,8 @@ extension QCOW2Tables {
             guard source < fileSize else { throw .corrupt("the disk's bytes at \(source) are not within the file") }
             var done = from
             while done < to {
-                let piece = unsafe UnsafeMutableRawBufferPointer(rebasing: scratch[..<Int(min(to &- done, UInt64(Self.scratchSize)))])
+                let part = Int(min(to &- done, UInt64(Self.scratchSize)))
+                let piece = unsafe UnsafeMutableRawBufferPointer(rebasing: scratch[..<part])
                 try unsafe file.read(at: source &+ done, into: piece)
                 try unsafe file.write(at: start &+ done, from: UnsafeRawBufferPointer(piece))
                 done &+= UInt64(piece.count)

@@ -80,7 +80,16 @@ final class HostImageFile: ImageFile {
         let access = (readOnly ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NONBLOCK
         let opened = unsafe creating ? Glibc.open(path, access | O_CREAT | O_EXCL, 0o666) : Glibc.open(path, access)
         guard opened >= 0 else { throw .host(path: path, doing: creating ? "create" : "open", errno: errno) }
+        do throws(QCOW2Error) {
+            try Self.prepare(opened, path, readOnly: readOnly)
+        } catch {
+            close(opened)
+            throw error
+        }
         descriptor = opened
+    }
+
+    private static func prepare(_ opened: Int32, _ path: String, readOnly: Bool) throws(QCOW2Error) {
         var status = stat()
         guard unsafe fstat(opened, &status) == 0 else { throw .host(path: path, doing: "look at", errno: errno) }
         guard status.st_mode & S_IFMT == S_IFREG else {

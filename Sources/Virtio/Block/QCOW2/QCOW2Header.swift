@@ -161,7 +161,8 @@ struct QCOW2Header: Hashable, Sendable {
         }
         if encryption != 0 { throw .unsupported(path: path, feature: "encryption", remedy: plain) }
         if incompatible.contains(.externalData) {
-            throw .unsupported(path: path, feature: "an external data file, which could be any file of this host's", remedy: plain)
+            throw .unsupported(
+                path: path, feature: "an external data file, which could be any file of this host's", remedy: plain)
         }
         if incompatible.contains(.extendedL2) {
             throw .unsupported(path: path, feature: "extended L2 entries (subclusters)", remedy: plain)

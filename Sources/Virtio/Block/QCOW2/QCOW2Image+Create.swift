@@ -111,7 +111,9 @@ struct NewImage {
         bytes += Array(name.utf8)
         guard !name.isEmpty, name.utf8.count <= QCOW2Header.longestName,
             bytes.count + Int(header.length) <= 1 << parameters.clusterBits
-        else { throw .badParameter("a backing file's name of \(name.utf8.count) bytes: give a shorter one, or larger clusters") }
+        else {
+            throw .badParameter("a backing file's name of \(name.utf8.count) bytes: give a shorter one, or larger clusters")
+        }
         return bytes
     }
 

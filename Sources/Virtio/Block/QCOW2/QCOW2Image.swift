@@ -96,7 +96,9 @@ public final class QCOW2Image: BlockImage {
             var start: [UInt8] = Array(repeating: 0, count: Int(min(size, 512)))
             try file.read(at: 0, into: &start)
             let bits = start.bigEndian32(20)
-            guard start.bigEndian32(0) == QCOW2Header.magic, QCOW2Header.clusterBits.contains(bits) else { return (size, start) }
+            guard start.bigEndian32(0) == QCOW2Header.magic, QCOW2Header.clusterBits.contains(bits) else {
+                return (size, start)
+            }
             var cluster: [UInt8] = Array(repeating: 0, count: Int(min(size, 1 << UInt64(bits))))
             try file.read(at: 0, into: &cluster)
             return (size, cluster)

@@ -93,23 +93,24 @@ extension QCOW2Tables {
             try setRefcount(cluster, 1)
             try writeRefcounts()
             try sync()
+            var entry: [UInt8] = []
+            entry.appendBigEndian(offset)
+            try writeLast(entry, at: refcountTableOffset &+ UInt64(index) &* 8)
         } catch {
             refcounts.forget(table: offset, count: layout.clusterSize)
             refcountTable[index] = 0
             throw error
         }
         metadata.insert(cluster)
-        var entry: [UInt8] = []
-        entry.appendBigEndian(offset)
-        try writeLast(entry, at: refcountTableOffset &+ UInt64(index) &* 8)
     }
 
-    /// The write that makes new tables count. Where it fails, what the file says is not known: nothing is written any more.
+    /// The few bytes, in one sector, that make new tables count. Where the host fails at it, and not only for want of space,
+    /// what the file says is not known: nothing is written any more.
     private mutating func writeLast(_ bytes: [UInt8], at offset: UInt64) throws(BlockError) {
         do throws(BlockError) {
             try file.write(at: offset, from: bytes)
         } catch {
-            fail(error)
+            if error != .host(errno: ENOSPC), error != .host(errno: EDQUOT) { fail(error) }
             throw error
         }
     }
@@ -157,6 +158,11 @@ extension QCOW2Tables {
             try writeRefcounts()
             try writeTable(refcountTableOffset, refcountTable)
             try sync()
+            var field: [UInt8] = []
+            field.appendBigEndian(refcountTableOffset)
+            field.appendBigEndian(UInt32(tableClusters))
+            try writeLast(field, at: QCOW2Header.Field.refcountTable)
+            try sync()
         } catch {
             for block in blockStart..<end {
                 refcounts.forget(table: block &<< layout.clusterBits, count: layout.clusterSize)
@@ -165,11 +171,6 @@ extension QCOW2Tables {
             throw error
         }
         for block in blockStart..<end { metadata.insert(block) }
-        var field: [UInt8] = []
-        field.appendBigEndian(refcountTableOffset)
-        field.appendBigEndian(UInt32(tableClusters))
-        try writeLast(field, at: QCOW2Header.Field.refcountTable)
-        try sync()
         let oldFirst = old.offset &>> layout.clusterBits
         retiring.append((epoch, Array(oldFirst..<oldFirst &+ layout.clusters(UInt64(old.table.count) &* 8))))
     }
