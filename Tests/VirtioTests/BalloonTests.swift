@@ -27,7 +27,7 @@ import WindhoverTesting
         }
         #expect(rig.device.actual == 32 * mebibyte)
         #expect(rig.resident(all) == 0)
-        #expect(rig.statistic("bytes released") == 32 * mebibyte)
+        #expect(rig.statistic("bytesReleased") == 32 * mebibyte)
         rig.device.setTarget(bytes: 0)
         #expect(rig.transport.takeInterrupts().configuration)
         for list in 0..<UInt32(32) {
@@ -41,7 +41,7 @@ import WindhoverTesting
         #expect(try rig.memory.load(UInt64.self, at: GuestAddress(40 * mebibyte)) == 0)
         try rig.touch(all)
         #expect(rig.resident(all) == 32 * mebibyte)
-        #expect(rig.statistic("bytes deflated") == 32 * mebibyte)
+        #expect(rig.statistic("bytesDeflated") == 32 * mebibyte)
     }
 
     @Test func pagesThatLieTogetherGoTogether() throws {
@@ -62,7 +62,7 @@ import WindhoverTesting
         for page: UInt64 in stride(from: 8192, to: 8792, by: 2) { expected.append(page << 12..<(page + 1) << 12) }
         let told = writes.ranges.filter { $0.lowerBound >= 16 << 20 }
         #expect(told == expected)
-        #expect(rig.statistic("bytes released") == 1000 * 4096)
+        #expect(rig.statistic("bytesReleased") == 1000 * 4096)
     }
 
     private final class Writes: GuestMemoryObserver, @unchecked Sendable {
@@ -104,8 +104,8 @@ import WindhoverTesting
         try rig.touch(63 * mebibyte..<64 * mebibyte)
         try rig.inflate([.max, .max - 1, 16384, 16383, 0xC0000, 0xFFFFF, 0x100000])
         #expect(try rig.driver.queues[0].completions().count == 1)
-        #expect(rig.statistic("bytes outside memory") == 6 * 4096)
-        #expect(rig.statistic("bytes released") == 4096)
+        #expect(rig.statistic("bytesOutsideMemory") == 6 * 4096)
+        #expect(rig.statistic("bytesReleased") == 4096)
         #expect(rig.resident(63 * mebibyte..<64 * mebibyte) == mebibyte - 4096)
         // Less than a number, and bytes that are left over.
         for bytes in [0, 1, 3, 5] { try rig.driver.queues[0].add(readable: [[UInt8](repeating: 0xFF, count: bytes)]) }
@@ -113,7 +113,7 @@ import WindhoverTesting
         rig.driver.transport.notify(queue: 0)
         rig.events.run()
         #expect(try rig.driver.queues[0].completions().count == 5)
-        #expect(rig.statistic("bytes inflated") == 8 * 4096)
+        #expect(rig.statistic("bytesInflated") == 8 * 4096)
         #expect(!rig.transport.readStatus().contains(.needsReset))
     }
 
@@ -126,7 +126,7 @@ import WindhoverTesting
         rig.driver.transport.notify(queue: 0)
         rig.events.turn()
         #expect(rig.events.hasWork)
-        #expect(rig.statistic("bytes inflated") == UInt64(PageRuns.capacity * 4096))
+        #expect(rig.statistic("bytesInflated") == UInt64(PageRuns.capacity * 4096))
         #expect((255...256).contains(rig.events.run()))
         #expect(try rig.driver.queues[0].completions().count == 1)
         // The longest: the other queues go on meanwhile, and a reset ends it.
@@ -155,7 +155,7 @@ import WindhoverTesting
         #expect(rig.transport.takeInterrupts().used)
         #expect(rig.resident(all) == 2 * mebibyte - (256 << 10))
         #expect(rig.resident(33 * mebibyte..<33 * mebibyte + (128 << 10)) == 0)
-        #expect(rig.statistic("bytes reported") == 256 << 10)
+        #expect(rig.statistic("bytesReported") == 256 << 10)
         // Only now, because it looks into the buffers, and what is looked at is there again.
         let done = try rig.driver.queues[4].completions()
         #expect(done.map(\.written) == [0])
@@ -229,19 +229,19 @@ import WindhoverTesting
         try rig.driver.queues[4].add([], ranges)
         rig.driver.transport.notify(queue: 4)
         rig.events.turn()
-        #expect(rig.statistic("bytes reported") == BalloonDevice.fairBytes)
+        #expect(rig.statistic("bytesReported") == BalloonDevice.fairBytes)
         rig.events.run()
-        #expect(rig.statistic("bytes reported") == 1000 * mebibyte)
+        #expect(rig.statistic("bytesReported") == 1000 * mebibyte)
         // One descriptor of nearly 2 GiB.
         try rig.driver.queues[4].add([], [(GuestAddress(64 * mebibyte), 1984 << 20)])
         rig.driver.transport.notify(queue: 4)
         #expect((62...63).contains(rig.events.run()))
-        #expect(rig.statistic("bytes reported") == 2984 * mebibyte)
+        #expect(rig.statistic("bytesReported") == 2984 * mebibyte)
         // Many buffers of hardly a byte.
         try rig.driver.queues[4].add([], (0..<1000).map { _ in (GuestAddress(64 * mebibyte + 5), 1) })
         rig.driver.transport.notify(queue: 4)
         #expect((4...5).contains(rig.events.run()))
-        #expect(rig.statistic("bytes kept") == 1000)
+        #expect(rig.statistic("bytesKept") == 1000)
     }
 
     // MARK: Configuration

@@ -29,7 +29,7 @@ import WindhoverTesting
         rig.device.resize(ConsoleSize(columns: 0x102, rows: 0x304))
         rig.events.run()
         #expect(try rig.messages() == [Message(0, 5, 0, [2, 1, 4, 3])])
-        #expect(rig.statistic("messages ignored") == 0)
+        #expect(rig.statistic("messagesIgnored") == 0)
     }
 
     @Test(arguments: ringKinds) func portsAreStreamsOfTheirOwn(ring: FeatureSet) throws {
@@ -101,7 +101,7 @@ import WindhoverTesting
         try rig.transmit(abc, port: 1)
         #expect(try rig.transmitQueue(1).completions().count == 1)
         #expect(rig.channelSinks[0].bytes.isEmpty)
-        #expect(rig.statistic("bytes lost") == 3)
+        #expect(rig.statistic("bytesLost") == 3)
         rig.device.ports[1].setHostOpen(true)
         rig.device.ports[1].setHostOpen(true)
         rig.events.run()
@@ -209,14 +209,14 @@ import WindhoverTesting
         try rig.provideControlBuffers(16)
         // Before the ports were announced, and then for ports that are not there, with events that are the device's or none.
         try rig.send(Message(0, 3, 1), Message(1, 6, 1), Message(0, 0, 0), Message(0, 0, 2))
-        #expect(rig.statistic("messages ignored") == 4)
+        #expect(rig.statistic("messagesIgnored") == 4)
         try rig.send(Message(0, 0, 1))
         #expect(try rig.messages().count == 2)
         var count: UInt64 = 4
         for message in [Message(2, 3, 1), Message(.max, 6, 1), Message(0x8000_0000, 3, 1), Message(1, 6, 2)] {
             try rig.send(message)
             count += 1
-            #expect(rig.statistic("messages ignored") == count)
+            #expect(rig.statistic("messagesIgnored") == count)
         }
         for event: UInt16 in [1, 2, 4, 5, 7, 8, .max] { try rig.send(Message(1, event, 1)) }
         for bytes in 0..<8 { try rig.driver.queues[3].add(readable: [[UInt8](repeating: 0, count: bytes)]) }
@@ -224,7 +224,7 @@ import WindhoverTesting
         try rig.driver.queues[3].kick()
         rig.events.run()
         #expect(try rig.driver.queues[3].completions().count == 9)
-        #expect(rig.statistic("messages ignored") == count + 16)
+        #expect(rig.statistic("messagesIgnored") == count + 16)
         #expect(try rig.messages().isEmpty)
         #expect(!rig.device.ports.contains { $0.isOpenInGuest })
         #expect(!rig.transport.readStatus().contains(.needsReset))

@@ -24,7 +24,7 @@ import WindhoverTesting
             expected += one + two + [10]
         }
         #expect(rig.sink.bytes == expected)
-        #expect(rig.statistic("bytes sent") == UInt64(expected.count))
+        #expect(rig.statistic("bytesSent") == UInt64(expected.count))
     }
 
     @Test(arguments: ringKinds) func inputFillsTheBuffersThatAreThere(ring: FeatureSet) throws {
@@ -150,7 +150,7 @@ import WindhoverTesting
         #expect(out.count == 3000 + 3 * ((out.count - 3000) / 3))
         _ = try rig.transmitQueue(0).completions()
         #expect(rig.transmitQueue(0).outstanding == 0)
-        #expect(rig.statistic("bytes lost") == 0)
+        #expect(rig.statistic("bytesLost") == 0)
     }
 
     @Test func aSinkThatLosesLosesOnlyWhatDoesNotFit() throws {
@@ -160,7 +160,7 @@ import WindhoverTesting
         try rig.transmit([99])
         #expect(rig.sink.bytes == Array(0..<10))
         #expect(try rig.transmitQueue(0).completions().count == 2)
-        #expect(rig.statistic("bytes lost") == 16)
+        #expect(rig.statistic("bytesLost") == 16)
     }
 
     @Test func whatWaitsCanBeSentBeforeTheEnd() throws {
@@ -218,7 +218,7 @@ import WindhoverTesting
         rig.transport.writeStatus([])
         for _ in 0..<3 { rig.transport.writeConfiguration(offset: 8, width: .long, value: 0x44) }
         #expect(rig.sink.bytes == Array("ABCD".utf8))
-        #expect(rig.statistic("bytes lost") == 2)
+        #expect(rig.statistic("bytesLost") == 2)
     }
 
     /// Buffers that go the wrong way are given back untouched, and what is right goes on.

@@ -91,7 +91,7 @@ private final class VCPUThread: @unchecked Sendable {
         }
         // Another's address is not answered: the answer would be another's.
         for cid in [0, 1, 2, 4, 0xFFFF_FFFF, 1 << 32 | 3, .max] as [UInt64] { #expect(answer { $0.sourceCID = cid } == nil) }
-        #expect(guest.statistic("dropped packets") == 7)
+        #expect(guest.statistic("packetsDropped") == 7)
         // Nobody else is to be reached here.
         for cid in [0, 1, 3, 4, 0xFFFF_FFFF, 1 << 32 | 2, .max] as [UInt64] {
             let reply = answer { $0.destinationCID = cid }
@@ -248,7 +248,7 @@ private final class VCPUThread: @unchecked Sendable {
         #expect(restarts > 3 && restarts < 40)
         #expect(guest.statistic("connections") > 500)
         #expect(guest.statistic("resets") > 1000)
-        #expect(guest.statistic("bytes to host") > 100_000 && guest.statistic("bytes to guest") > 100_000)
+        #expect(guest.statistic("bytesToHost") > 100_000 && guest.statistic("bytesToGuest") > 100_000)
         guest.start(ring: ring)
         #expect(isUsable(guest, service))
     }

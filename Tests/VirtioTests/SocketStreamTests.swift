@@ -70,8 +70,8 @@ import WindhoverTesting
         echo(guest, other, second, pattern(sizes.bytes, seed: 2))
         #expect(!stream.isOverrun && !second.isOverrun && !guest.needsReset)
         #expect(guest.statistic("connections") == 2)
-        #expect(guest.statistic("bytes to host") == UInt64(2 * sizes.bytes))
-        #expect(guest.statistic("bytes to guest") == UInt64(2 * sizes.bytes))
+        #expect(guest.statistic("bytesToHost") == UInt64(2 * sizes.bytes))
+        #expect(guest.statistic("bytesToGuest") == UInt64(2 * sizes.bytes))
         #expect(guest.statistic("resets") == 0)
         #expect(!guest.events.hasWork && !guest.events.poll(), "nothing goes on when nothing happens")
     }

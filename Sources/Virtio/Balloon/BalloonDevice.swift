@@ -176,8 +176,8 @@ public final class BalloonDevice: VirtioDevice {
     public var statistics: [(name: String, value: UInt64)] {
         let counts = state.withLock { $0.counts }
         return [
-            ("bytes inflated", counts.inflated), ("bytes deflated", counts.deflated), ("bytes reported", counts.reported),
-            ("bytes released", counts.released), ("bytes kept", counts.kept), ("bytes outside memory", counts.outside),
+            ("bytesInflated", counts.inflated), ("bytesDeflated", counts.deflated), ("bytesReported", counts.reported),
+            ("bytesReleased", counts.released), ("bytesKept", counts.kept), ("bytesOutsideMemory", counts.outside),
         ]
     }
 

@@ -124,8 +124,8 @@ final class ConsoleBoard: Sendable {
     var statistics: [(name: String, value: UInt64)] {
         state.withLock {
             [
-                ("bytes sent", $0.sent), ("bytes received", $0.received), ("bytes lost", $0.lost),
-                ("messages ignored", $0.ignored),
+                ("bytesSent", $0.sent), ("bytesReceived", $0.received), ("bytesLost", $0.lost),
+                ("messagesIgnored", $0.ignored),
             ]
         }
     }

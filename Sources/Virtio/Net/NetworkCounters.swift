@@ -20,11 +20,11 @@ struct NetworkCounters {
 
     var list: [(name: String, value: UInt64)] {
         [
-            ("tx_frames", sentFrames), ("tx_bytes", sentBytes), ("tx_drops_malformed", sendDropsMalformed),
-            ("tx_drops_link_down", sendDropsDown), ("tx_drops_refused", sendDropsRefused),
-            ("rx_frames", receivedFrames), ("rx_bytes", receivedBytes), ("rx_drops_malformed", receiveDropsMalformed),
-            ("rx_drops_no_room", receiveDropsNoRoom), ("rx_waits_for_buffers", receiveWaits),
-            ("link_failures", linkFailures),
+            ("framesSent", sentFrames), ("bytesSent", sentBytes), ("sendsMalformed", sendDropsMalformed),
+            ("sendsLinkDown", sendDropsDown), ("sendsRefused", sendDropsRefused),
+            ("framesReceived", receivedFrames), ("bytesReceived", receivedBytes), ("receivesMalformed", receiveDropsMalformed),
+            ("receivesNoRoom", receiveDropsNoRoom), ("receivesWaiting", receiveWaits),
+            ("linkFailures", linkFailures),
         ]
     }
 }

@@ -138,6 +138,6 @@ public import VMCore
     }
 
     public var statistics: [(name: String, value: UInt64)] {
-        [("tap_frames_while_down", framesWhileDown), ("tap_read_errors", readErrors)]
+        [("framesWhileDown", framesWhileDown), ("readErrors", readErrors)]
     }
 }

@@ -233,8 +233,8 @@ public final class SocketDevice: VirtioDevice {
         state.withLock { state in
             let counts = state.statistics
             return [
-                ("connections", counts.connections), ("refused", counts.refused), ("bytes to host", counts.bytesToHost),
-                ("bytes to guest", counts.bytesToGuest), ("resets", counts.resets), ("dropped packets", counts.dropped),
+                ("connections", counts.connections), ("refused", counts.refused), ("bytesToHost", counts.bytesToHost),
+                ("bytesToGuest", counts.bytesToGuest), ("resets", counts.resets), ("packetsDropped", counts.dropped),
             ]
         }
     }

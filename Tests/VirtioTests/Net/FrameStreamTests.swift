@@ -131,9 +131,9 @@ final class FakePeer {
         #expect(try rig.frames().map(\.payload) == [.frame(1)], "what came before it counts")
         #expect(rig.driver.transport.readConfiguration(offset: 6, width: .word) == 0)
         #expect(peer.words.all == ["passt sent a frame of an impossible length"])
-        #expect(rig.count("link_failures") == 1)
+        #expect(rig.count("linkFailures") == 1)
         try rig.send([.frame(2)])
-        #expect(rig.count("tx_drops_link_down") == 1)
+        #expect(rig.count("sendsLinkDown") == 1)
         #expect(peer.read().isEmpty && recv(peer.descriptor, nil, 0, 0) == 0, "the other side sees it closed")
     }
 
@@ -146,7 +146,7 @@ final class FakePeer {
         rig.events.poll()
         // No frame is so long, nor so short, but the stream goes on.
         #expect(try rig.frames().map(\.payload) == [.frame(1)])
-        #expect(rig.count("rx_drops_malformed") == 2)
+        #expect(rig.count("receivesMalformed") == 2)
     }
 
     @Test func anEndIsNoticedWhileNothingIsSent() throws {
@@ -217,7 +217,7 @@ final class FakePeer {
         rig.events.poll()
         stream += peer.read()
         #expect(FakePeer.frames(stream) == [.frame(2, count: 65_535)])
-        #expect(rig.count("tx_drops_refused") == 1)
+        #expect(rig.count("sendsRefused") == 1)
     }
 
     @Test func closingIsSeenOnBothSides() throws {

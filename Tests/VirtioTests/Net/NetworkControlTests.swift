@@ -56,7 +56,7 @@ import WindhoverTesting
         rig.events.run()
         #expect(links[1].sent.isEmpty)
         #expect(try rig.driver.queues[3].completions().count == 3)
-        #expect(rig.count("tx_drops_link_down") == 3)
+        #expect(rig.count("sendsLinkDown") == 3)
     }
 
     @Test(arguments: [

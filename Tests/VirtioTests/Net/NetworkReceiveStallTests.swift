@@ -20,7 +20,7 @@ import WindhoverTesting
         try rig.give(3)
         #expect(try rig.frames().map(\.payload) == [.frame(2)])
         #expect(link.awaited == .readable)
-        #expect(rig.count("rx_waits_for_buffers") == 2)
+        #expect(rig.count("receivesWaiting") == 2)
     }
 
     /// Fill, drain and refill, and a notification that means nothing, in every order of five steps: afterwards
@@ -95,7 +95,7 @@ import WindhoverTesting
         rig.clock.advance(by: NetworkLane.patience)
         rig.events.run()
         #expect(try rig.frames().map(\.payload) == [.frame(2, count: 100)])
-        #expect(rig.count("rx_drops_no_room") == 1)
+        #expect(rig.count("receivesNoRoom") == 1)
 
         // With more buffers in time it is delivered.
         link.bring([.frame(3, count: 5000)])
@@ -103,7 +103,7 @@ import WindhoverTesting
         rig.clock.advance(by: NetworkLane.patience / 2)
         try rig.give(4, of: 1000)
         #expect(try rig.frames().map(\.payload) == [.frame(3, count: 5000)])
-        #expect(rig.count("rx_drops_no_room") == 1)
+        #expect(rig.count("receivesNoRoom") == 1)
     }
 
     @Test func withoutAnyBuffersNothingIsGivenUp() throws {
@@ -125,7 +125,7 @@ import WindhoverTesting
         try rig.give(200, of: 12)
         link.bring([.frame(1, count: 9000), .frame(2, count: 60)])
         rig.events.run()
-        #expect(rig.count("rx_drops_no_room") == 1)
+        #expect(rig.count("receivesNoRoom") == 1)
         #expect(try rig.frames().map(\.payload) == [.frame(2, count: 60)])
         #expect(rig.receive.outstanding == 200 - 6)
     }

@@ -20,8 +20,8 @@ import WindhoverTesting
             #expect(rig.driver.transport.takeInterrupts().used)
             try rig.give(10)
         }
-        #expect(rig.count("rx_frames") == 200)
-        #expect(rig.count("rx_bytes") == 200 * 510)
+        #expect(rig.count("framesReceived") == 200)
+        #expect(rig.count("bytesReceived") == 200 * 510)
     }
 
     @Test(arguments: ringKinds) func buffersMayBeInPieces(ring: FeatureSet) throws {
@@ -88,7 +88,7 @@ import WindhoverTesting
         link.bring([.frame(1, count: 1515), .frame(2, count: 1514), .frame(3, count: 9000), .frame(4)])
         rig.events.run()
         #expect(try rig.frames().map(\.payload) == [.frame(2, count: 1514), .frame(4)])
-        #expect(rig.count("rx_drops_no_room") == 2)
+        #expect(rig.count("receivesNoRoom") == 2)
         #expect(link.incoming.isEmpty)
     }
 
@@ -102,7 +102,7 @@ import WindhoverTesting
             link.bring([[], [1], header + .zeros(13), header + .zeros(65_551), header + .frame(1)])
             rig.events.run()
             #expect(try rig.frames().map(\.payload) == [.frame(1)])
-            #expect(rig.count("rx_drops_malformed") == 4)
+            #expect(rig.count("receivesMalformed") == 4)
         }
     }
 
@@ -119,7 +119,7 @@ import WindhoverTesting
             link.bring([.frame(1, count: 1414), .frame(2, count: 1415), tagged])
             rig.events.run()
             #expect(try rig.frames().count == (isAgreed ? 2 : 3))
-            #expect(rig.count("rx_drops_malformed") == (isAgreed ? 1 : 0))
+            #expect(rig.count("receivesMalformed") == (isAgreed ? 1 : 0))
         }
     }
 

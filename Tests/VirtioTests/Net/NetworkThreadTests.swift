@@ -33,7 +33,7 @@ import WindhoverTesting
             rig.driver.transport.notify(queue: 0)
             rig.driver.transport.notify(queue: 1)
             // Once to its end, then whenever it happens.
-            for _ in 0..<5000 where round == 0 && rig.count("tx_frames") < 20 { usleep(1000) }
+            for _ in 0..<5000 where round == 0 && rig.count("framesSent") < 20 { usleep(1000) }
             usleep(UInt32(round * 5))
             rig.driver.transport.writeStatus([])
             for buffer in buffers { try rig.memory.write([0xEE], at: buffer.address) }
@@ -43,6 +43,6 @@ import WindhoverTesting
             for buffer in buffers { #expect(try rig.memory.load(UInt8.self, at: buffer.address) == 0xEE) }
             #expect(try rig.memory.read(at: layout.deviceArea, count: 64) == before)
         }
-        #expect(rig.count("rx_frames") > 0 && rig.count("tx_frames") > 0)
+        #expect(rig.count("framesReceived") > 0 && rig.count("framesSent") > 0)
     }
 }

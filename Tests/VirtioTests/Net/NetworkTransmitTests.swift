@@ -18,8 +18,8 @@ import WindhoverTesting
             #expect(done.count == 10 && done.allSatisfy { $0.written == 0 })
             #expect(rig.driver.transport.takeInterrupts().used)
         }
-        #expect(rig.count("tx_frames") == 200)
-        #expect(rig.count("tx_bytes") == 200 * 510)
+        #expect(rig.count("framesSent") == 200)
+        #expect(rig.count("bytesSent") == 200 * 510)
     }
 
     @Test func aLinkWithHeadersGetsThem() throws {
@@ -61,7 +61,7 @@ import WindhoverTesting
         try rig.send([.frame(1)])
         #expect(link.sent == [.frame(1)])
         #expect(try rig.transmit.completions().count == 2)
-        #expect(rig.count("tx_drops_malformed") == 1)
+        #expect(rig.count("sendsMalformed") == 1)
         #expect(!rig.driver.transport.readStatus().contains(.needsReset))
     }
 
@@ -82,7 +82,7 @@ import WindhoverTesting
         _ = try rig.transmit.add(writable: [100])
         try rig.transmit.kick()
         rig.events.run()
-        #expect(link.sent.isEmpty && rig.count("tx_drops_malformed") == 1)
+        #expect(link.sent.isEmpty && rig.count("sendsMalformed") == 1)
         #expect(try rig.transmit.completions().first?.written == 0)
     }
 
@@ -122,7 +122,7 @@ import WindhoverTesting
         try rig.send([.frame(1), .frame(2)])
         link.answer = .down
         try rig.send([.frame(3)])
-        #expect(rig.count("tx_drops_refused") == 2 && rig.count("tx_drops_link_down") == 1)
+        #expect(rig.count("sendsRefused") == 2 && rig.count("sendsLinkDown") == 1)
         #expect(try rig.transmit.completions().count == 3)
     }
 
@@ -145,7 +145,7 @@ import WindhoverTesting
         #expect(link.awaited.isEmpty)
         try rig.send([.frame(3)])
         #expect(try rig.transmit.completions().count == 1)
-        #expect(rig.count("tx_drops_link_down") == 3 && rig.count("link_failures") == 1)
+        #expect(rig.count("sendsLinkDown") == 3 && rig.count("linkFailures") == 1)
         #expect(!rig.driver.transport.takeInterrupts().configuration)
     }
 

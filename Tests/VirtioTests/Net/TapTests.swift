@@ -108,10 +108,10 @@ extension NetworkRig {
             rig.driver.start([.netChecksum, .netHostTSO4])
             // No frame of a type that is cut: refused by the kernel, and counted.
             try rig.send([frame(1, count: 5000)], header: [1, 99, 54, 0, 0xDC, 5, 34, 0, 16, 0, 0, 0])
-            #expect(rig.count("tx_drops_refused") == 1)
+            #expect(rig.count("sendsRefused") == 1)
             // Checksums that point behind the frame likewise.
             try rig.send([frame(1)], header: [1, 0, 0, 0, 0, 0, 0xFF, 0xFF, 0xFF, 0xFF, 0, 0])
-            #expect(rig.count("tx_drops_refused") == 2)
+            #expect(rig.count("sendsRefused") == 2)
             try rig.send([frame(2, count: 5000)])
             #expect(host.receive() == frame(2, count: 5000))
         }
@@ -126,7 +126,7 @@ extension NetworkRig {
             guard ip("link", "set", "wh0", "down") else { return }
             rig.events.poll()
             try rig.send([frame(1), frame(2)])
-            #expect(rig.count("tap_frames_while_down") == 2 && rig.count("tx_drops_link_down") == 2)
+            #expect(rig.count("framesWhileDown") == 2 && rig.count("sendsLinkDown") == 2)
             #expect(rig.events.run(limit: 20) < 20)
             #expect(ip("link", "set", "wh0", "up"))
             _ = host.receive()  // the error that the socket has for the interface that went
@@ -154,7 +154,7 @@ extension NetworkRig {
                 _ = try rig.transmit.completions()
                 try rig.send([frame(1), frame(2)])
                 #expect(try rig.transmit.completions().count == 2)
-                #expect(rig.count("tx_drops_link_down") >= 2 && rig.count("link_failures") == 1)
+                #expect(rig.count("sendsLinkDown") >= 2 && rig.count("linkFailures") == 1)
                 rig.driver.start([])
                 try rig.send([frame(1)])
                 #expect(try rig.transmit.completions().count == 1)
