@@ -64,9 +64,10 @@ import WindhoverTesting
         rig.transport.writeStatus([])
         #expect(rig.statistic("hungResets") == 1)
 
-        // A new session, and a second one: neither is served.
+        // A new session, and a second one: neither is served, nor waited for.
         rig.driver.start(BlockRig.allFeatures)
         rig.driver.start(BlockRig.allFeatures)
+        #expect(rig.statistic("hungResets") == 1)
         let queue = rig.driver.queues[0]
         try queue.add(readable: [BlockRig.header(0, 9)], writable: [512, 1])
         try queue.kick()
@@ -83,6 +84,25 @@ import WindhoverTesting
         #expect(rig.events.run(until: { image.heldCalls == 1 }))
         rig.transport.transport.registers.reset()
         image.letGo()
+    }
+
+    /// A flush that a reset has taken back says nothing of the disk.
+    @Test(arguments: BlockBackend.here) func flushesWorkAfterResets(backend: BlockBackend) throws {
+        let rig = try BlockRig(backend, in: directory, capacity: capacity)
+        for round in 0..<20 {
+            rig.driver.start(BlockRig.allFeatures)
+            for _ in 0..<8 {
+                let data = [UInt8](repeating: UInt8(round), count: 4096)
+                try rig.driver.queues[0].add(readable: [BlockRig.header(1), data], writable: [1])
+                try rig.driver.queues[0].add(readable: [BlockRig.header(4)], writable: [1])
+            }
+            try rig.driver.queues[0].kick()
+            rig.events.turn()
+            rig.transport.writeStatus([])
+        }
+        rig.driver.start(BlockRig.allFeatures)
+        #expect(try rig.write(0, [UInt8](repeating: 1, count: 512)) == 0)
+        #expect(try rig.flush() == 0)
     }
 
     @Test func theDeviceGoesWhileTheHostHasRequests() throws {

@@ -147,7 +147,6 @@ public final class BlockDevice: VirtioDevice {
     public func start(_ session: DeviceSession) {
         state.withLock { state in
             state.session = session
-            state.isHeld = state.inFlight > 0
             // Where the driver flushes, writes may be cached; one that cannot flush must not need to.
             // Source: [VIRTIO1.2 §5.2.5.2], [VIRTIO1.2 §5.2.6.2].
             let chosen = session.features.contains(BlockFeature.writeCacheControl) ? state.chosenWriteback : nil
@@ -181,7 +180,9 @@ public final class BlockDevice: VirtioDevice {
             }
             state.isWriteback = true
             state.chosenWriteback = nil
-            return state.inFlight > 0
+            // What was waited for in vain once is not waited for again: a guest that resets over and over is not held up.
+            defer { state.isHeld = state.inFlight > 0 }
+            return state.inFlight > 0 && !state.isHeld
         }
         resumption.set(deadline: nil)
         guard isBusy else { return }

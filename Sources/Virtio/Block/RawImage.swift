@@ -46,7 +46,9 @@ public final class RawImage: DescriptorImage {
         // Looked at before it is opened: opening a device may set something off.
         guard unsafe stat(path, &status) == 0 else { throw Self.failure(errno, path, options) }
         if let kind = RawImageError.kind(status.st_mode) { throw .notADisk(path: path, kind: kind) }
-        let opened = try Self.open(path, options, isDirect: options.isDirect)
+        // Of a device that is mounted, or part of another, the host says so. Source: open(2), O_EXCL.
+        let isClaimed = status.st_mode & S_IFMT == S_IFBLK && !options.isReadOnly
+        let opened = try Self.open(path, options, isDirect: options.isDirect, isClaimed: isClaimed)
         var second: Int32 = -1
         do throws(RawImageError) {
             guard unsafe fstat(opened, &status) == 0 else { throw .unusable(path: path, errno: errno) }
@@ -86,10 +88,12 @@ public final class RawImage: DescriptorImage {
         if cached >= 0 { close(cached) }
     }
 
-    private static func open(_ path: String, _ options: RawImageOptions, isDirect: Bool) throws(RawImageError) -> Int32 {
+    private static func open(
+        _ path: String, _ options: RawImageOptions, isDirect: Bool, isClaimed: Bool = false
+    ) throws(RawImageError) -> Int32 {
         // O_NONBLOCK: it may have become a FIFO since, which must not hold the command up. To files it means nothing.
         let flags = (options.isReadOnly ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NONBLOCK | O_NOCTTY
-        let descriptor = unsafe Glibc.open(path, flags | (isDirect ? chost_open_direct : 0))
+        let descriptor = unsafe Glibc.open(path, flags | (isDirect ? chost_open_direct : 0) | (isClaimed ? O_EXCL : 0))
         guard descriptor >= 0 else {
             if isDirect, errno == EINVAL { throw .notDirect(path: path) }
             throw failure(errno, path, options)
@@ -172,7 +176,7 @@ public final class RawImage: DescriptorImage {
     }
 
     public func flushed(_ code: Int32) -> Int32 {
-        if code != 0, code != EINTR {
+        if code != 0, code != EINTR, code != EAGAIN, code != ECANCELED {
             _ = flushFailure.compareExchange(expected: 0, desired: code, ordering: .acquiringAndReleasing)
         }
         let first = flushFailure.load(ordering: .acquiring)

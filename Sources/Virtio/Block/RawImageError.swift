@@ -11,7 +11,7 @@ public enum RawImageError: Error, Hashable, Sendable, CustomStringConvertible {
     case readOnlyFile(path: String)
     case empty(path: String)
     case notWholeSectors(path: String, bytes: UInt64)
-    /// Another program, or another disk of this machine, writes it; or reads what was opened for writing.
+    /// Another program, or another disk of this machine, writes it; or reads what was opened for writing; or it is mounted.
     case locked(path: String, isForReading: Bool)
     /// The file system cannot read and write past the host's page cache.
     case notDirect(path: String)
@@ -34,7 +34,7 @@ public enum RawImageError: Error, Hashable, Sendable, CustomStringConvertible {
         case .locked(let path, let isForReading):
             isForReading
                 ? "the disk image '\(path)' is being written by another machine or program: end that one first"
-                : "the disk image '\(path)' is in use by another machine or program: end that one first, "
+                : "the disk image '\(path)' is in use by another machine or program, or mounted: end that first, "
                     + "or open it for reading only in both"
         case .notDirect(let path):
             "the disk image '\(path)' is on a file system without direct access (O_DIRECT): open it without"
@@ -51,6 +51,7 @@ public enum RawImageError: Error, Hashable, Sendable, CustomStringConvertible {
         switch code {
         case ENOENT, ENOTDIR: .missing(path: path)
         case EACCES, EPERM: isForWriting && isReadable ? .readOnlyFile(path: path) : .notPermitted(path: path)
+        case EBUSY: .locked(path: path, isForReading: !isForWriting)
         case EROFS, ETXTBSY: .readOnlyFile(path: path)
         case EISDIR: .notADisk(path: path, kind: "a directory")
         default: .unusable(path: path, errno: code)

@@ -198,6 +198,8 @@ internal import VMCore
     }
 
     private func completed(_ request: BlockRequest, _ result: Int32, _ state: inout State) {
+        // A reset's doing, and nothing that the disk has said.
+        if result == -ECANCELED { return finish(request, ECANCELED, &state) }
         if unsafe request.operation == .flush || request.rest.isEmpty {
             let code = image.flushed(result < 0 ? -result : 0)
             if code == EINTR || code == EAGAIN, mayRetry(request, state) { return queue(request, &state) }
