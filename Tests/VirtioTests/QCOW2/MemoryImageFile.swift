@@ -173,7 +173,7 @@ final class MemoryDisk: BlockImage {
 }
 
 /// A new image's bytes.
-func newImage(_ parameters: QCOW2Parameters) throws -> [UInt8] {
+func newQCOW2Image(_ parameters: QCOW2Parameters) throws -> [UInt8] {
     let file = MemoryImageFile()
     try NewImage(parameters).write(to: file)
     return file.bytes

@@ -8,7 +8,7 @@ import WindhoverTesting
 @Suite struct QCOW2ConcurrencyTests {
     /// A cluster that is discarded while it is being read is not used for anything else before that is over.
     @Test func clustersOfTransfersInFlightAreNotUsedAgain() throws {
-        let file = MemoryImageFile(try newImage(QCOW2Parameters(size: 1 << 20, clusterBits: 12)))
+        let file = MemoryImageFile(try newQCOW2Image(QCOW2Parameters(size: 1 << 20, clusterBits: 12)))
         let image = try QCOW2Image(file: file, name: "test", readOnly: false)
         try image.put(Array(repeating: 1, count: 64 << 10), at: 0)
         try image.flush()
@@ -36,7 +36,7 @@ import WindhoverTesting
     func threadsDoNotDisturbEachOther(kind: ImageKind) throws {
         let (threads, slots) = (4, 64)
         let size = threads * slots * 1024
-        let file = MemoryImageFile(try newImage(kind.parameters(size)))
+        let file = MemoryImageFile(try newQCOW2Image(kind.parameters(size)))
         do {
             let image = try QCOW2Image(
                 file: file, name: "test", readOnly: false, backing: kind.hasBacking ? .absent : .unspecified, cacheLimit: 0)

@@ -70,7 +70,7 @@ import WindhoverTesting
         var below: [UInt8] = []
         if kind.hasBacking { below = stamps(0..<sectors / 2, 1 << 40) }
         let backing: QCOW2Backing = kind.hasBacking ? .image(MemoryDisk(below)) : .unspecified
-        let file = MemoryImageFile(try newImage(kind.parameters(size)))
+        let file = MemoryImageFile(try newQCOW2Image(kind.parameters(size)))
         var values: [UInt64] = Array(repeating: 0, count: sectors)
         if kind.hasBacking { for sector in 0..<sectors / 2 { values[sector] = (1 << 40) + UInt64(sector) } }
         if prepare > 0 {
@@ -202,7 +202,7 @@ import WindhoverTesting
     /// Errors of the host's are reported, and do not harm what is on the disk.
     @Test(arguments: 0..<60) func fullHost(after count: Int) throws {
         let kind = ImageKind(clusterBits: 9, refcountOrder: 6)
-        let file = MemoryImageFile(try newImage(kind.parameters(128 << 10)))
+        let file = MemoryImageFile(try newQCOW2Image(kind.parameters(128 << 10)))
         var failures = 0
         do {
             let image = try QCOW2Image(file: file, name: "test", readOnly: false, cacheLimit: 0)
@@ -229,7 +229,7 @@ import WindhoverTesting
 
     /// After a failed sync the host may have dropped anything: no later flush may claim that all is well.
     @Test func failedSyncsAreNotForgotten() throws {
-        let file = MemoryImageFile(try newImage(QCOW2Parameters(size: 1 << 20)))
+        let file = MemoryImageFile(try newQCOW2Image(QCOW2Parameters(size: 1 << 20)))
         let image = try QCOW2Image(file: file, name: "test", readOnly: false)
         try image.put([1], at: 0)
         try image.flush()

@@ -8,7 +8,7 @@ import Testing
     private static func image(
         _ parameters: QCOW2Parameters = QCOW2Parameters(size: 1 << 20), _ change: (inout [UInt8]) -> Void = { _ in }
     ) throws -> MemoryImageFile {
-        var bytes = try newImage(parameters)
+        var bytes = try newQCOW2Image(parameters)
         change(&bytes)
         return MemoryImageFile(bytes)
     }
@@ -96,7 +96,7 @@ import Testing
     }
 
     @Test func cutOffFilesAreRefused() throws {
-        let bytes = try newImage(QCOW2Parameters(size: 1 << 20, clusterBits: 9))
+        let bytes = try newQCOW2Image(QCOW2Parameters(size: 1 << 20, clusterBits: 9))
         for count in stride(from: 0, to: 1536 + 8, by: 61) {
             #expect(Self.refusal(MemoryImageFile(Array(bytes[..<count]))) != nil, "\(count) bytes")
         }
@@ -211,7 +211,7 @@ import Testing
     }
 
     @Test func filesAreLocked() throws {
-        let directory = try TemporaryDirectory()
+        let directory = try ImageDirectory()
         let path = directory.path("disk.qcow2")
         try QCOW2Image.create(path: path, QCOW2Parameters(size: 1 << 20))
         #expect(throws: QCOW2Error.self) { try QCOW2Image.create(path: path, QCOW2Parameters(size: 1 << 20)) }
@@ -230,7 +230,7 @@ import Testing
 }
 
 /// A directory that goes with its object.
-final class TemporaryDirectory: Sendable {
+final class ImageDirectory: Sendable {
     private let url: URL
     init() throws {
         url = URL(fileURLWithPath: NSTemporaryDirectory()).appendingPathComponent("qcow2-\(UUID().uuidString)")

@@ -75,7 +75,7 @@ struct DiskModel {
         let below = kind.hasBacking ? (0..<200 << 10).map { UInt8(truncatingIfNeeded: $0 / 512 | 1) } : []
         var model = DiskModel(seed: UInt64(kind.clusterBits * 100 + kind.refcountOrder), size: size, below: below)
         let backing: QCOW2Backing = kind.hasBacking ? .image(MemoryDisk(below)) : .unspecified
-        let file = MemoryImageFile(try newImage(kind.parameters(size)))
+        let file = MemoryImageFile(try newQCOW2Image(kind.parameters(size)))
         for round in 0..<4 {
             do {
                 // A cache of four slices: most of the tables have to make way.
@@ -95,7 +95,7 @@ struct DiskModel {
     /// 64-bit counts in clusters of 512 bytes: the refcount table has to move before the disk is full.
     @Test func refcountTableGrows() throws {
         let size = 3 << 20
-        let file = MemoryImageFile(try newImage(QCOW2Parameters(size: UInt64(size), clusterBits: 9, refcountOrder: 6)))
+        let file = MemoryImageFile(try newQCOW2Image(QCOW2Parameters(size: UInt64(size), clusterBits: 9, refcountOrder: 6)))
         let before = file.bytes.bigEndian64(48)
         do {
             let image = try QCOW2Image(file: file, name: "test", readOnly: false)
@@ -113,7 +113,7 @@ struct DiskModel {
     }
 
     @Test func discardedSpaceIsUsedAgain() throws {
-        let file = MemoryImageFile(try newImage(QCOW2Parameters(size: 1 << 20, clusterBits: 12)))
+        let file = MemoryImageFile(try newQCOW2Image(QCOW2Parameters(size: 1 << 20, clusterBits: 12)))
         let image = try QCOW2Image(file: file, name: "test", readOnly: false)
         for round in 0..<20 {
             try image.put(Array(repeating: UInt8(round + 1), count: 1 << 20), at: 0)
@@ -128,7 +128,7 @@ struct DiskModel {
 
     @Test func rangesAreChecked() throws {
         let image = try QCOW2Image(
-            file: MemoryImageFile(try newImage(QCOW2Parameters(size: 64 << 10))), name: "test", readOnly: false)
+            file: MemoryImageFile(try newQCOW2Image(QCOW2Parameters(size: 64 << 10))), name: "test", readOnly: false)
         #expect(image.capacity == 64 << 10)
         for (offset, count) in [(64 << 10, 512), (64 << 10 - 512, 1024), (Int.max - 511, 512)] {
             #expect(throws: BlockError.self) { try image.bytes(at: offset, count: count) }
@@ -141,7 +141,7 @@ struct DiskModel {
     }
 
     @Test func readOnlyImagesAreNotWritten() throws {
-        let file = MemoryImageFile(try newImage(QCOW2Parameters(size: 64 << 10)))
+        let file = MemoryImageFile(try newQCOW2Image(QCOW2Parameters(size: 64 << 10)))
         file.startLog()
         let image = try QCOW2Image(file: file, name: "test", readOnly: true)
         #expect(throws: BlockError.readOnly) { try image.put([1], at: 0) }

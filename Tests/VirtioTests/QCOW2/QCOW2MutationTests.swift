@@ -23,7 +23,7 @@ private final class AnyInflater: ClusterInflater {
             ImageKind(clusterBits: 9), ImageKind(clusterBits: 9, refcountOrder: 6), ImageKind(clusterBits: 9, version: 2),
             ImageKind(clusterBits: 10, refcountOrder: 1, hasBacking: true),
         ].map { kind in
-            let file = MemoryImageFile(try newImage(kind.parameters(size)))
+            let file = MemoryImageFile(try newQCOW2Image(kind.parameters(size)))
             let image = try QCOW2Image(
                 file: file, name: "seed", readOnly: false, backing: kind.hasBacking ? .absent : .unspecified)
             try image.put(Array(repeating: 1, count: 9 << 10), at: 1024)

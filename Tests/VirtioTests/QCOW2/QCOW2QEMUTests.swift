@@ -56,7 +56,7 @@ struct QCOW2QEMUTests {
         "refcount_bits=64,cluster_size=512", "preallocation=metadata", "preallocation=full,cluster_size=8K",
         "lazy_refcounts=on", "refcount_bits=2,cluster_size=1K",
     ]) func imagesOfQEMUs(options: String) throws {
-        let directory = try TemporaryDirectory()
+        let directory = try ImageDirectory()
         let (raw, path) = (directory.path("raw"), directory.path("disk.qcow2"))
         var content = Self.content(seed: 11)
         try Data(content).write(to: URL(fileURLWithPath: raw))
@@ -74,7 +74,7 @@ struct QCOW2QEMUTests {
     }
 
     @Test(arguments: QCOW2ModelTests.kinds) func imagesOfOurs(kind: ImageKind) throws {
-        let directory = try TemporaryDirectory()
+        let directory = try ImageDirectory()
         let path = directory.path("disk.qcow2")
         let below = kind.hasBacking ? Self.content(seed: 3) : []
         var parameters = kind.parameters(Self.size)
@@ -98,7 +98,7 @@ struct QCOW2QEMUTests {
     }
 
     /// The image is sound to QEMU, without a lost cluster, and reads as `content` to it.
-    private func compare(_ path: String, _ content: [UInt8], _ directory: TemporaryDirectory) throws {
+    private func compare(_ path: String, _ content: [UInt8], _ directory: ImageDirectory) throws {
         let raw = directory.path("expected")
         try Data(content).write(to: URL(fileURLWithPath: raw))
         try QEMUTools.image("check", "-f", "qcow2", path)
@@ -106,7 +106,7 @@ struct QCOW2QEMUTests {
     }
 
     @Test func compressedImages() throws {
-        let directory = try TemporaryDirectory()
+        let directory = try ImageDirectory()
         let (raw, path) = (directory.path("raw"), directory.path("disk.qcow2"))
         var content = Self.content(seed: 21)
         for index in 0..<20_000 { content[index] = UInt8(truncatingIfNeeded: index &* index >> 3) }
@@ -131,7 +131,7 @@ struct QCOW2QEMUTests {
     /// Internal snapshots stay what they were while the disk is written.
     @Test(arguments: ["cluster_size=64K", "cluster_size=512", "cluster_size=4K,compat=0.10"])
     func snapshotsAreLeftAlone(options: String) throws {
-        let directory = try TemporaryDirectory()
+        let directory = try ImageDirectory()
         let (raw, path) = (directory.path("raw"), directory.path("disk.qcow2"))
         let content = Self.content(seed: 31)
         try Data(content).write(to: URL(fileURLWithPath: raw))
@@ -150,7 +150,7 @@ struct QCOW2QEMUTests {
     }
 
     @Test func bitmapsAreGivenUp() throws {
-        let directory = try TemporaryDirectory()
+        let directory = try ImageDirectory()
         let path = directory.path("disk.qcow2")
         try QEMUTools.image("create", "-q", "-f", "qcow2", path, "1M")
         try QEMUTools.image("bitmap", "--add", path, "changes")
@@ -163,7 +163,7 @@ struct QCOW2QEMUTests {
     }
 
     @Test(arguments: ["data", "extended", "zstd"]) func refused(what: String) throws {
-        let directory = try TemporaryDirectory()
+        let directory = try ImageDirectory()
         let path = directory.path("disk.qcow2")
         let options = [
             "data": ["-o", "data_file=\(directory.path("data"))"], "extended": ["-o", "extended_l2=on"],

@@ -29,8 +29,8 @@ extension QCOW2Error: CustomStringConvertible {
         case .notWritable(let path, let reason, let remedy): "\(path) cannot be written: \(reason); \(remedy)"
         case .corrupt(let path, let reason): "\(path) is damaged: \(reason); `qemu-img check \(path)` says more"
         case .backingNeeded(let path, let name, let format):
-            "\(path) is a layer over the \(format.map { $0 + " " } ?? "")image \"\(name)\", which is not opened unless you name "
-                + "it: give backing=FILE if you trust it, or backing=none to read zeros in its place"
+            "\(path) is a layer over the \(format.map { $0 + " " } ?? "")image \"\(name)\", which is not opened unless you "
+                + "name it: give backing=FILE if you trust it, or backing=none to read zeros in its place"
         case .backingNotNamed(let path): "\(path) has no backing file, yet one was given: leave backing= out"
         case .badParameter(let what): what
         }
