@@ -100,7 +100,8 @@ struct DebianDisk {
             namespace.words + [
                 "sh", "-ec",
                 """
-                cp -R --remove-destination -- "$1/." "$2/"
+                chmod -R u=rwX,go=rX "$1"
+                cp -R --remove-destination --preserve=mode -- "$1/." "$2/"
                 ln -sf ../run/systemd/resolve/stub-resolv.conf "$2/etc/resolv.conf"
                 """, "sh", overlay, tree,
             ])

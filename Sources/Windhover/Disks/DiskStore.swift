@@ -17,6 +17,14 @@ public struct Disk: Hashable, Sendable {
     public let allocated: UInt64
     /// What is on it, in a few words.
     public let contents: String
+
+    public init(name: String, path: String, size: UInt64, allocated: UInt64, contents: String) {
+        self.name = name
+        self.path = path
+        self.size = size
+        self.allocated = allocated
+        self.contents = contents
+    }
 }
 
 /// What to make a disk of.

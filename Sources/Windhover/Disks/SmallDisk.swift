@@ -51,6 +51,8 @@ public struct SmallDisk: Sendable {
 
     func makeTree(_ tree: String, script: String?, files: [String: [UInt8]]) throws(HostFileError) {
         for directory in SmallRoot.directories + ["root", "tmp"] { try HostFile.makeDirectory("\(tree)/\(directory)") }
+        // Whatever this process's mask.
+        for directory in [""] + SmallRoot.directories { try HostFile.setPermissions("\(tree)/\(directory)", 0o755) }
         try HostFile.setPermissions("\(tree)/root", 0o700)
         try HostFile.setPermissions("\(tree)/tmp", 0o1777)
         for (name, text) in SmallRoot.configuration { try HostFile.create("\(tree)/\(name)", with: Array(text.utf8)) }
