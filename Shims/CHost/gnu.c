@@ -27,6 +27,20 @@ int chost_exchange(const char *one, const char *other) {
   return renameat2(AT_FDCWD, one, AT_FDCWD, other, RENAME_EXCHANGE) == 0 ? 0 : -errno;
 }
 
+int chost_release_unwritten(int descriptor) {
+  off_t size = lseek(descriptor, 0, SEEK_END);
+  off_t data = 0;
+  while (data >= 0 && data < size) {
+    off_t hole = lseek(descriptor, data, SEEK_HOLE);
+    if (hole < 0 || hole >= size) break;
+    // ENXIO behind the last data: the rest is one hole.
+    data = lseek(descriptor, hole, SEEK_DATA);
+    off_t end = data < 0 ? size : data;
+    if (fallocate(descriptor, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, hole, end - hole) != 0) return -errno;
+  }
+  return size < 0 ? -errno : 0;
+}
+
 void chost_futex_wait(uintptr_t at, uint32_t value, uint64_t deadline) {
   struct timespec until = {.tv_sec = (time_t)(deadline / 1000000000u), .tv_nsec = (long)(deadline % 1000000000u)};
   syscall(SYS_futex, (void *)at, FUTEX_WAIT_BITSET_PRIVATE, value, deadline == UINT64_MAX ? NULL : &until, NULL,

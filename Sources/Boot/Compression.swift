@@ -218,3 +218,14 @@ enum Compression: String, Hashable, Sendable {
         return produced
     }
 }
+
+extension ImageBytes {
+    /// The bytes, unpacked where they are packed: a kernel module that its package compresses, say.
+    ///
+    /// - Parameter limit: the most bytes to unpack to.
+    /// - Throws: `BootError` for packed data that is corrupt, too large, or of a kind that is not unpacked here.
+    public func unpackedContents(limit: UInt64) throws(BootError) -> [UInt8] {
+        guard let compression = Compression(self) else { return array }
+        return try compression.unpack(self, limit: limit).array
+    }
+}

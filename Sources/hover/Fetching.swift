@@ -7,16 +7,26 @@ import Glibc
 import Musl
 #endif
 
-/// The signal that is to end the fetch; 0 while there is none.
+/// The signal that is to end what is done; 0 while there is none.
 private let interruption = Atomic<Int32>(0)
 
 /// Fetches an image with a bar on a terminal, a line elsewhere.
-///
-/// Ctrl-C and the other signals that end a program stop the package manager, and then this, with nothing left behind.
 func fetch(_ name: String, into store: ImageStore, update: Bool = false) throws -> Image {
+    try showing(name, "fetching the image \(name) from this host's package sources") { isCancelled, progress in
+        try store.fetch(name, update: update, isCancelled: isCancelled, progress: progress)
+    }
+}
+
+/// Runs something that takes its time, with a bar on a terminal, a line elsewhere.
+///
+/// Ctrl-C and the other signals that end a program stop what runs for it, and then this, with nothing left behind.
+func showing<Result>(
+    _ name: String, _ what: String,
+    _ body: (_ isCancelled: @escaping () -> Bool, _ progress: @escaping (FetchProgress) -> Void) throws -> Result
+) throws -> Result {
     interruption.store(0, ordering: .relaxed)
     var action = sigaction()
-    // Without SA_RESTART, so that a wait for another fetch ends, too.
+    // Without SA_RESTART, so that a wait for another hover ends, too.
     unsafe action.__sigaction_handler.sa_handler = { number in interruption.store(number, ordering: .relaxed) }
     var former: [(number: Int32, action: sigaction)] = []
     for number in [SIGINT, SIGTERM, SIGHUP, SIGQUIT] {
@@ -31,7 +41,7 @@ func fetch(_ name: String, into store: ImageStore, update: Bool = false) throws 
         for index in former.indices { unsafe _ = sigaction(former[index].number, &former[index].action, nil) }
     }
     do {
-        return try fetchShowing(name, into: store, update: update)
+        return try showingBar(name, what, body)
     } catch ImageError.interrupted {
         Hover.complain(ImageError.interrupted.description)
         let number = interruption.load(ordering: .relaxed)
@@ -39,16 +49,19 @@ func fetch(_ name: String, into store: ImageStore, update: Bool = false) throws 
     }
 }
 
-private func fetchShowing(_ name: String, into store: ImageStore, update: Bool) throws -> Image {
+private func showingBar<Result>(
+    _ name: String, _ what: String,
+    _ body: (_ isCancelled: @escaping () -> Bool, _ progress: @escaping (FetchProgress) -> Void) throws -> Result
+) throws -> Result {
     let isCancelled = { interruption.load(ordering: .relaxed) != 0 }
     let output = STDERR_FILENO
     guard Terminal.isTerminal(output) else {
-        StandardError.write("hover: fetching the image \(name) from this host's package sources\n")
-        return try store.fetch(name, update: update, isCancelled: isCancelled)
+        StandardError.write("hover: \(what)\n")
+        return try body(isCancelled) { _ in }
     }
     var shown = ""
     defer { StandardError.write("\r\u{1B}[K") }
-    return try store.fetch(name, update: update, isCancelled: isCancelled) { progress in
+    return try body(isCancelled) { progress in
         let line = ProgressBar.line(name: name, progress, columns: Terminal.size(of: output)?.columns ?? 80)
         guard line != shown else { return }
         shown = line

@@ -4,11 +4,11 @@ import Windhover
 struct ImagesCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "images",
-        abstract: "Shows, fetches and removes cached images.",
+        abstract: "Shows, fetches and removes cached images, and makes disks.",
         discussion: """
-            Images are kept under $XDG_CACHE_HOME/windhover, or ~/.cache/windhover, and are used offline from then on.
+            Images and disks are kept under $XDG_CACHE_HOME/windhover, or ~/.cache/windhover, and are used offline from then on.
             """,
-        subcommands: [List.self, Fetch.self, Prune.self, Path.self],
+        subcommands: [List.self, Fetch.self, MakeDiskCommand.self, Prune.self, Path.self],
         defaultSubcommand: List.self)
 
     struct List: ParsableCommand {
@@ -19,7 +19,7 @@ struct ImagesCommand: ParsableCommand {
             let store = try ImageStore()
             try StandardOutput.write(
                 ImagesCommand.table(
-                    store.list(), damaged: store.damaged(), total: store.size, directory: store.cacheDirectory))
+                    store.list(), damaged: store.damaged(), disks: store.disks(), total: store.size, directory: store.cacheDirectory))
         }
     }
 
@@ -54,18 +54,28 @@ struct ImagesCommand: ParsableCommand {
 
     struct Prune: ParsableCommand {
         static let configuration = CommandConfiguration(
-            commandName: "prune", abstract: "Removes every cached image.")
+            commandName: "prune", abstract: "Removes every cached image; with --disks the disks that were made, too.")
+
+        @Flag(help: "Remove the disks as well, with whatever guests have written to them.")
+        var disks = false
 
         func run() throws {
-            try StandardOutput.write("freed \(ByteCount.text(try ImageStore().prune()))\n")
+            let store = try ImageStore()
+            var freed = try store.prune()
+            if disks { freed += try store.pruneDisks() }
+            let kept = store.disks()
+            let size = ByteCount.text(kept.reduce(0) { $0 + $1.allocated })
+            try StandardOutput.write(
+                "freed \(ByteCount.text(freed))\n"
+                    + (kept.isEmpty ? "" : "kept \(kept.map(\.name).joined(separator: ", ")) (\(size)); --disks removes that, too\n"))
         }
     }
 
     struct Path: ParsableCommand {
         static let configuration = CommandConfiguration(
-            commandName: "path", abstract: "Prints where an image's files are, or where images are kept.")
+            commandName: "path", abstract: "Prints where an image's or a disk's files are, or where they are kept.")
 
-        @Argument(help: "The image; without one, the cache's directory.")
+        @Argument(help: "The image or disk; without one, the cache's directory.")
         var name: String?
 
         func run() throws {
@@ -74,11 +84,22 @@ struct ImagesCommand: ParsableCommand {
                 try StandardOutput.write(store.cacheDirectory + "\n")
                 return
             }
+            if ImageStore.diskNames.contains(name) {
+                guard let disk = store.disk(name) else { throw NotMade(name: name) }
+                try StandardOutput.write(disk.path + "\n")
+                return
+            }
             guard ImageStore.names.contains(name) else { throw ImageError.unknown(name) }
             guard let files = store.locate(name) else { throw NotFetched(name: name) }
-            let paths = [files.kernel, files.initrd, files.preparedKernel].compactMap(\.self)
+            let paths = [files.kernel, files.initrd, files.preparedKernel, files.modules].compactMap(\.self)
             try StandardOutput.write(paths.joined(separator: "\n") + "\n")
         }
+    }
+
+    private struct NotMade: ReportableError {
+        let name: String
+        var exitStatus: ExitStatus { .noSuchFile }
+        var description: String { "\(name) is not made yet: hover images make \(name)" }
     }
 
     private struct NotFetched: ReportableError {
@@ -88,14 +109,21 @@ struct ImagesCommand: ParsableCommand {
     }
 
     /// What `list` prints: columns, then the sum.
-    static func table(_ images: [Image], damaged: [String] = [], total: UInt64, directory: String) -> String {
-        guard !images.isEmpty || !damaged.isEmpty else {
-            return "nothing is cached in \(directory); hover images fetch linux fetches Debian's kernel\n"
+    static func table(
+        _ images: [Image], damaged: [String] = [], disks: [Disk] = [], total: UInt64, directory: String
+    ) -> String {
+        guard !images.isEmpty || !damaged.isEmpty || !disks.isEmpty else {
+            return """
+                nothing is cached in \(directory)
+                hover images fetch linux fetches Debian's kernel; hover images make debian makes a Debian system's disk
+
+                """
         }
         let rows =
-            [["NAME", "KERNEL", "SIZE", "FROM"]]
-            + images.map { [$0.name, $0.release, ByteCount.text($0.size), $0.origin] }
+            [["NAME", "KIND", "SIZE", "FROM"]]
+            + images.map { [$0.name, "kernel \($0.release)", ByteCount.text($0.size), $0.origin] }
             + damaged.map { [$0, "damaged", "-", "hover images fetch \($0) mends it"] }
+            + disks.map { [$0.name, "disk of \(ByteCount.text($0.size))", ByteCount.text($0.allocated), $0.contents] }
         let widths = (0..<3).map { column in (rows.map { $0[column].count }.max() ?? 0) + 2 }
         var text = ""
         for row in rows {

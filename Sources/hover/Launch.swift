@@ -37,6 +37,7 @@ func guestFiles(of configuration: RunConfiguration) throws -> GuestFiles {
         files.kernel = image.kernel
         files.preparedKernel = image.preparedKernel
         files.initrd = configuration.initrd ?? image.initrd
+        files.modules = image.modules
         files.isOurs = true
     }
     return files

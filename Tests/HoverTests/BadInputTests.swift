@@ -141,7 +141,7 @@ import Windhover
         ["run", "--transport", "usb"],
         ["run", "--engine", "tcg"], ["run", "--irqchip", "off"], ["run", "--huge-pages", "2M"], ["run", "--console", "pty"],
         ["run", "--console", "file:"], ["run", "--stats", ""], ["run", "--kernel", ""], ["run", ""], ["run", "--initrd", "i"],
-        ["run", "--cpus"], ["run", "--timeout"], ["doctor", "now"], ["images", "frob"], ["images", "fetch"],
+        ["run", "--cpus"], ["run", "--timeout"], ["doctor", "now"], ["images", "frob"], ["images", "fetch"], ["images", "make", "debian", "--frob"],
     ])
     func whatCannotBeUnderstood(words: [String]) throws {
         let named: [String] =
@@ -164,6 +164,42 @@ import Windhover
             try expect(.noSuchFile, ["images"] + words, naming: ["'frob'", "linux"])
         }
         try expect(.noSuchFile, ["images", "path", "linux"], naming: ["hover images fetch linux"])
+    }
+
+    @Test func disksThatCannotBeMade() throws {
+        scratch.file("there", [1])
+        scratch.file("script", Array("true\n".utf8))
+        let make = ["images", "make"]
+        try expect(.usage, make, naming: ["hover images make --help"])
+        try expect(.noSuchFile, make + ["frob"], naming: ["'frob'", "debian", "small"])
+        for size in ["", "2", "1.5G", "-1G"] {
+            try expect(.usage, make + ["small", "--size", size], naming: ["--size", "'\(size)'"])
+        }
+        try expect(.badConfiguration, make + ["small", "--size", "1M"], naming: ["--size", "4M"])
+        try expect(.usage, make + ["debian", "--packages", "curl,,git"], naming: ["--packages", "''"])
+        try expect(.usage, make + ["debian", "--packages", "curl,-oDir=/"], naming: ["--packages", "'-oDir=/'"])
+        try expect(.usage, make + ["debian", "--script", "script"], naming: ["--script", "small"])
+        try expect(.usage, make + ["small", "--packages", "curl"], naming: ["--packages", "debian"])
+        try expect(.usage, make + ["small", "--output", ""], naming: ["--output"])
+        try expect(.noSuchFile, make + ["small", "--script", "missing"], naming: ["script 'missing'"])
+        try expect(.noSuchFile, ["images", "path", "debian"], naming: ["hover images make debian"])
+    }
+
+    /// Where the disk is to go is looked at first, not after minutes of work.
+    @Test func disksThatCannotBePutThere() throws {
+        scratch.file("there", [1])
+        mkdir(scratch.path + "/directory", 0o755)
+        for (path, status, reason) in [
+            ("there", ExitStatus.badConfiguration, "--replace"), ("missing/disk", .noSuchFile, "No such file"),
+            ("there/below", .noSuchFile, "Not a directory"),
+        ] {
+            let result = try HoverProcess.run(
+                ["images", "make", "debian", "--output", path], in: scratch.path,
+                variables: ["XDG_CACHE_HOME": scratch.path + "/cache", "HOME": scratch.path])
+            #expect(result.status == status.rawValue, "\(path): \(result.errors)")
+            #expect(result.errors.contains("'\(path)'") && result.errors.contains(reason), "\(path): \(result.errors)")
+        }
+        #expect(scratch.contents.map { $0.prefix { $0 != " " } } == ["directory", "there"])
     }
 
     // MARK: Files to write

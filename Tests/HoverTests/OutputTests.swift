@@ -39,12 +39,20 @@ import Testing
             name: "linux", release: "6.1.0-1", version: "6.1.1-1", origin: "http://h/x.deb", files: files, size: 15 << 20)
         let text = ImagesCommand.table([image], total: 16 << 20, directory: "/c")
         #expect(text == """
-            NAME   KERNEL   SIZE    FROM
-            linux  6.1.0-1  15 MiB  http://h/x.deb
+            NAME   KIND            SIZE    FROM
+            linux  kernel 6.1.0-1  15 MiB  http://h/x.deb
 
             16 MiB in /c
 
             """)
         #expect(ImagesCommand.table([], total: 0, directory: "/c").contains("hover images fetch linux"))
+        let disk = Disk(name: "debian", path: "/c/disk.img", size: 2 << 30, allocated: 300 << 20, contents: "Debian bookworm, 137 packages")
+        #expect(ImagesCommand.table([], disks: [disk], total: 300 << 20, directory: "/c") == """
+            NAME    KIND           SIZE     FROM
+            debian  disk of 2 GiB  300 MiB  Debian bookworm, 137 packages
+
+            300 MiB in /c
+
+            """)
     }
 }

@@ -21,6 +21,7 @@ struct FakePackageManager {
             #!/bin/sh
             for word; do last=$word; done
             case "$*" in
+                *indextargets*) echo "Debian|http://h/debian/|testing|testing|main" ;;
                 *update*)
                     echo "dlstatus:1:50:x" >&3
                     \(offered ? "" : "echo 'W: Failed to fetch http://h/InRelease  Could not resolve' >&2")

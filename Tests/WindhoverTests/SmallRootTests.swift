@@ -120,6 +120,28 @@ struct CPIOReader {
     @Test func theInitScriptIsOne() {
         #expect(SmallRoot.initScript.hasPrefix("#!/bin/sh\n"))
         #expect(SmallRoot.initScript.hasSuffix("poweroff -f\n"))
+        #expect(SmallDisk.initScript.hasPrefix("#!/bin/sh\n"))
+        #expect(SmallDisk.initScript.hasSuffix("poweroff -f\n"))
+    }
+
+    /// Init reads its parts by their names, and every one that it is given.
+    @Test func initReadsItsParts() throws {
+        let root = try read([])
+        let whole = SmallRoot.initScript + SmallRoot.parts.map(\.1).joined()
+        for (name, text) in SmallRoot.parts {
+            #expect(root["lib/windhover/\(name)"]?.data == Array(text.utf8))
+            #expect(whole.contains("/lib/windhover/\(name)"), "\(name) is read by nobody")
+        }
+        for word in whole.matches(of: /\/lib\/windhover\/([a-z]+)/) {
+            #expect(SmallRoot.parts.contains { $0.0 == word.1 }, "\(word.1) is not there")
+        }
+    }
+
+    /// Without devices and without a disk to start, the root has nothing more to do than it ever had.
+    @Test func partsAreReadOnlyWhenNeeded() {
+        for line in SmallRoot.initScript.split(separator: "\n") where line.contains(". /lib/windhover/") {
+            #expect(line.hasPrefix("[ "), "\(line)")
+        }
     }
 
     /// An image that is there already keeps its root: another root needs another format, or it reaches nobody.
@@ -128,15 +150,118 @@ struct CPIOReader {
         // FNV-1a.
         let digest = archive.reduce(0xCBF2_9CE4_8422_2325 as UInt64) { ($0 ^ UInt64($1)) &* 0x0000_0100_0000_01B3 }
         #expect(
-            [ImageManifest.currentFormat: String(digest, radix: 16)] == [3: "bd4a9a6486e8398f"],
+            [ImageManifest.currentFormat: String(digest, radix: 16)] == [4: "ba34eaa017b30422"],
             "raise ImageManifest.currentFormat, and note the new root's digest here")
     }
 
     @Test func theInitScriptParses() throws {
         let directory = TemporaryDirectory()
-        for (name, text) in [("init", SmallRoot.initScript), ("profile", SmallRoot.profile)] {
-            let result = try HostCommand(["sh", "-n", directory.file(name, text)]).run()
-            #expect(result.status == 0, "\(result.errorText)")
+        let scripts = [
+            ("init", SmallRoot.initScript), ("profile", SmallRoot.profile), ("disk", SmallDisk.initScript),
+            ("hook", DebianDisk.hook),
+        ]
+        // busybox's shell is the one that will read them.
+        let shells = [["sh"]] + (HostProgram.find("busybox").map { [[$0, "sh"]] } ?? [])
+        for (name, text) in scripts + SmallRoot.parts {
+            for shell in shells {
+                let result = try HostCommand(shell + ["-n", directory.file(name, text)]).run()
+                #expect(result.status == 0, "\(shell) \(name): \(result.errorText)")
+            }
         }
+    }
+
+    /// The root's script with stand-ins for what it calls, in a directory in place of /.
+    private struct RootScript {
+        let directory = TemporaryDirectory()
+
+        /// - Parameters:
+        ///   - disks: which stand-ins for block devices there are.
+        ///   - systems: paths of programs on the disk, or `path -> target` for links.
+        /// - Returns: what it says, `init starts` where it would have come to an end there.
+        func run(root: String, flags: String = "", program: String = "/sbin/init", disks: [String], systems: [String: [String]]) throws -> String {
+            let top = directory.path
+            for path in ["bin", "dev", "mnt", "sys/bus/virtio/devices", "sys/class/block"] { try HostFile.makeDirectory("\(top)/\(path)") }
+            for disk in disks {
+                directory.file("dev/\(disk)", "")
+                directory.file("sys/class/block/\(disk)", "")
+            }
+            for (disk, entries) in systems {
+                try HostFile.makeDirectory("\(top)/disk-\(disk)")
+                for entry in entries {
+                    let words = entry.split(separator: " ").map(String.init)
+                    let path = "disk-\(disk)" + words[0]
+                    if let slash = path.lastIndex(of: "/") { try HostFile.makeDirectory("\(top)/\(path[..<slash])") }
+                    if words.count == 3 { try HostFile.makeLink("\(top)/\(path)", to: words[2]) } else { directory.file(path, "", mode: 0o755) }
+                }
+            }
+            // A mount makes /mnt a link to what is on the disk.
+            directory.file(
+                "bin/mount", """
+                #!/bin/sh
+                echo "mount $*" >> \(top)/calls
+                for word; do case $word in */dev/*) disk=${word##*/} ;; esac; done
+                case $1 in --move) exit 0 ;; esac
+                [ -d "\(top)/disk-$disk" ] || exit 1
+                rmdir \(top)/mnt; ln -s "\(top)/disk-$disk" \(top)/mnt
+
+                """, mode: 0o755)
+            directory.file("bin/umount", "#!/bin/sh\nrm \(top)/mnt; mkdir \(top)/mnt\n", mode: 0o755)
+            directory.file("bin/findfs", "#!/bin/sh\n[ \"$1\" = LABEL=root ] && echo \(top)/dev/vdb\n", mode: 0o755)
+            directory.file("bin/switch_root", "#!/bin/sh\necho \"starts $2\"\n", mode: 0o755)
+            directory.file("bin/usleep", "#!/bin/sh\n:\n", mode: 0o755)
+            let script = SmallRoot.rootScript
+                .replacing("/mnt", with: top + "/mnt").replacing("/dev/vd", with: top + "/dev/vd")
+                .replacing("/sys/", with: top + "/sys/").replacing("[ -b ", with: "[ -e ")
+                .replacing("PATH=/usr/local/sbin", with: "PATH=\(top)/bin:/usr/local/sbin").replacing("/lib/modules", with: "/nonexistent")
+            directory.file("script", script)
+            let words = ["sh", "-c", "root=$1 rootflags=$2 init=$3; PATH=\(top)/bin:$PATH; . \(top)/script", "sh", root, flags, program]
+            return try HostCommand(words).run().text.replacing(top, with: "")
+        }
+
+        var calls: String { ((try? HostFile.contents(of: directory.path + "/calls", limit: 1 << 16)).map { String(decoding: $0, as: UTF8.self) } ?? "").replacing(directory.path, with: "") }
+    }
+
+    @Test func aDiskWithASystemIsStarted() throws {
+        #expect(try RootScript().run(root: "auto", disks: ["vda"], systems: ["vda": ["/sbin/init"]]) == "starts /sbin/init\n")
+        // The first partition that has one, before the whole disk.
+        let partitions = RootScript()
+        #expect(
+            try partitions.run(root: "auto", disks: ["vda", "vda1", "vda2"], systems: ["vda1": ["/boot/grub"], "vda2": ["/sbin/init"]])
+                == "starts /sbin/init\n")
+        #expect(partitions.calls.contains("/dev/vda2") && !partitions.calls.contains("/dev/vda /mnt"))
+        // Links as Debian has them: relative for the directory, absolute for the program.
+        #expect(
+            try RootScript().run(
+                root: "auto", disks: ["vda"],
+                systems: ["vda": ["/usr/lib/systemd/systemd", "/lib -> usr/lib", "/sbin/init -> /lib/systemd/systemd"]])
+                == "starts /sbin/init\n")
+        let named = RootScript()
+        #expect(
+            try named.run(root: "LABEL=root", flags: "ro", program: "/bin/other", disks: ["vda", "vdb"], systems: ["vdb": ["/bin/other"]])
+                == "starts /bin/other\n")
+        #expect(named.calls.contains("mount -t ext4 -o ro /dev/vdb /mnt"))
+    }
+
+    @Test func aDiskWithoutASystemIsSaid() throws {
+        let end = "init: no system on a disk was started: this is the small root\n"
+        #expect(try RootScript().run(root: "auto", disks: [], systems: [:]) == "init: there is no disk to start from\n" + end)
+        #expect(
+            try RootScript().run(root: "auto", disks: ["vda"], systems: [:])
+                == "init: /dev/vda holds no file system that this kernel mounts\n" + end)
+        #expect(
+            try RootScript().run(root: "auto", disks: ["vda"], systems: ["vda": ["/home/data"]])
+                == "init: /dev/vda holds no /sbin/init that could be started\n" + end)
+        // A circle of links, and one to nowhere.
+        for links in [["/sbin/init -> init2", "/sbin/init2 -> init"], ["/sbin/init -> /nowhere"]] {
+            #expect(
+                try RootScript().run(root: "auto", disks: ["vda"], systems: ["vda": links])
+                    == "init: /dev/vda holds no /sbin/init that could be started\n" + end)
+        }
+        #expect(
+            try RootScript().run(root: "UUID=none", disks: ["vda", "vda1"], systems: [:])
+                == "init: windhover.root=UUID=none is not there; the block devices are: vda vda1\n" + end)
+        #expect(
+            try RootScript().run(root: "/dev/vdz", disks: [], systems: [:])
+                == "init: windhover.root=/dev/vdz is not there; the block devices are: none\n" + end)
     }
 }

@@ -16,6 +16,10 @@ int chost_spawn_chdir(posix_spawn_file_actions_t *actions, const char *path);
 // renameat2(2) with RENAME_EXCHANGE: the two paths change places in one step. Returns 0 or -errno.
 int chost_exchange(const char *one, const char *other);
 
+// lseek(2) with SEEK_HOLE and SEEK_DATA, fallocate(2) with FALLOC_FL_PUNCH_HOLE: what a file has been given and not written
+// goes back. Returns 0 or -errno.
+int chost_release_unwritten(int descriptor);
+
 // memfd_create(2) of a file that may be mapped executable. Returns a descriptor or -errno.
 int chost_code_file(const char *name);
 

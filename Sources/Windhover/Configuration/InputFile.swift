@@ -61,6 +61,16 @@ public enum InputFile {
         guard status.st_size > 0 else { throw .empty(role: role, path: path) }
     }
 
+    /// A text file of at most a mebibyte.
+    ///
+    /// - Throws: `InputFileError`, for a longer one with EFBIG.
+    public static func text(of path: String, role: String) throws(InputFileError) -> String {
+        try check(path, role: role)
+        do { return String(decoding: try HostFile.contents(of: path, limit: 1 << 20), as: UTF8.self) } catch {
+            throw failure(error.code, role, path)
+        }
+    }
+
     private static func failure(_ code: Int32, _ role: String, _ path: String) -> InputFileError {
         code == ENOENT || code == ENOTDIR
             ? .missing(role: role, path: path) : .unreadable(role: role, path: path, errno: code)

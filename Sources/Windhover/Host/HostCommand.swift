@@ -37,8 +37,11 @@ struct HostCommand {
     let words: [String]
     var workingDirectory: String?
     var outputLimit = 4 << 20
-    /// Asked twice a second, and after each signal: true ends the program by SIGTERM.
+    /// Asked twice a second, and after each signal: true ends the program by `cancellationSignal`.
     var isCancelled: () -> Bool = { false }
+    var cancellationSignal = SIGTERM
+    /// Gets what the program writes to standard error, as it comes and all of it.
+    var onErrors: (([UInt8]) -> Void)?
     /// Gets what the program writes to descriptor 3, as it comes; nil leaves 3 closed.
     var onStatus: (([UInt8]) -> Void)?
 
@@ -111,7 +114,7 @@ struct HostCommand {
         }
         var buffer = [UInt8](repeating: 0, count: 64 << 10)
         while polls.contains(where: { $0.fd >= 0 }) {
-            if isCancelled() { kill(child, SIGTERM) }
+            if isCancelled() { kill(child, cancellationSignal) }
             guard unsafe poll(&polls, nfds_t(polls.count), 500) >= 0 else {
                 if errno == EINTR { continue }
                 return
@@ -126,7 +129,9 @@ struct HostCommand {
                 let bytes = buffer[..<count]
                 switch index {
                 case 0: result.output.append(contentsOf: bytes.prefix(max(0, outputLimit - result.output.count)))
-                case 1: result.errors.append(contentsOf: bytes.prefix(max(0, Self.errorLimit - result.errors.count)))
+                case 1:
+                    onErrors?(Array(bytes))
+                    result.errors.append(contentsOf: bytes.prefix(max(0, Self.errorLimit - result.errors.count)))
                 default: onStatus?(Array(bytes))
                 }
             }

@@ -28,6 +28,8 @@ enum HostFile {
         var size: UInt64
         var isDirectory: Bool
         var isRegular: Bool
+        /// Bytes that it takes on the disk, which are few for a file that is mostly holes.
+        var allocated: UInt64
         /// The file itself, whatever its name: another file of that name has another.
         var inode: UInt64
     }
@@ -39,7 +41,7 @@ enum HostFile {
         let kind = status.st_mode & S_IFMT
         return Facts(
             size: UInt64(max(0, status.st_size)), isDirectory: kind == S_IFDIR, isRegular: kind == S_IFREG,
-            inode: UInt64(status.st_ino))
+            allocated: UInt64(max(0, status.st_blocks)) &* 512, inode: UInt64(status.st_ino))
     }
 
     /// Reads a file of at most `limit` bytes; a longer one is EFBIG.
@@ -76,11 +78,33 @@ enum HostFile {
         guard fsync(descriptor) == 0 else { throw HostFileError("write", path) }
     }
 
+    /// Sets a file's permission bits, whatever the process's mask.
+    static func setPermissions(_ path: String, _ permissions: mode_t) throws(HostFileError) {
+        guard unsafe chmod(path, permissions) == 0 else { throw HostFileError("set permissions of", path) }
+    }
+
+    /// Makes a symbolic link. One that is there already is EEXIST.
+    static func makeLink(_ path: String, to target: String) throws(HostFileError) {
+        guard unsafe symlink(target, path) == 0 else { throw HostFileError("make the link", path) }
+    }
+
     /// Sees a file that somebody else wrote, or a directory's names, onto the disk.
     static func synchronize(_ path: String) throws(HostFileError) {
         let descriptor = unsafe open(path, O_RDONLY | O_CLOEXEC)
         guard descriptor >= 0 else { throw HostFileError("open", path) }
         defer { close(descriptor) }
+        guard fsync(descriptor) == 0 else { throw HostFileError("write", path) }
+    }
+
+    /// Gives back the room that a file was given and has not written to, which reads as zeros, and sees the rest onto the disk.
+    /// A file system without holes keeps it.
+    static func finishSparse(_ path: String) throws(HostFileError) {
+        let descriptor = unsafe open(path, O_RDWR | O_CLOEXEC)
+        guard descriptor >= 0 else { throw HostFileError("open", path) }
+        defer { close(descriptor) }
+        // What is in memory only counts as neither.
+        guard fsync(descriptor) == 0 else { throw HostFileError("write", path) }
+        _ = chost_release_unwritten(descriptor)
         guard fsync(descriptor) == 0 else { throw HostFileError("write", path) }
     }
 
@@ -112,10 +136,10 @@ enum HostFile {
         return names.sorted()
     }
 
-    /// Bytes of all regular files in a tree.
+    /// Bytes of all regular files in a tree, holes not counted.
     static func totalSize(_ path: String) -> UInt64 {
         guard let facts = facts(path) else { return 0 }
-        guard facts.isDirectory else { return facts.isRegular ? facts.size : 0 }
+        guard facts.isDirectory else { return facts.isRegular ? min(facts.size, facts.allocated) : 0 }
         return names(in: path).reduce(0) { $0 &+ totalSize("\(path)/\($1)") }
     }
 
@@ -129,6 +153,18 @@ enum HostFile {
             guard unsafe rmdir(path) == 0 || errno == ENOENT else { throw HostFileError("remove", path) }
         } else {
             guard unsafe unlink(path) == 0 || errno == ENOENT else { throw HostFileError("remove", path) }
+        }
+    }
+
+    /// Gives a file its name in one step.
+    /// - Parameter replace: whether a file of that name goes; otherwise it is EEXIST.
+    static func move(_ source: String, to target: String, replace: Bool) throws(HostFileError) {
+        if replace {
+            guard unsafe rename(source, target) == 0 else { throw HostFileError("rename to", target) }
+        } else {
+            // Unlike a rename, a link takes nothing's place.
+            guard unsafe link(source, target) == 0 else { throw HostFileError("make", target) }
+            unsafe _ = unlink(source)
         }
     }
 

@@ -86,6 +86,13 @@ struct DebianPackages {
         return result.errors.isEmpty ? nil : Self.reason(in: result.errorText)
     }
 
+    /// Where the lists come from: a line in this form for each of packages. Source: [APT-GET "indextargets"].
+    func indexTargets(format: String) throws(ImageError) -> String {
+        let result = try run(
+            words("apt-get", ["indextargets", "--format", format, "Created-By: Packages"]), in: packages)
+        return result.status == 0 ? result.text : ""
+    }
+
     /// The first package of `name`'s dependencies that starts with `prefix`: a meta package's actual one.
     func dependency(of name: String, prefix: String) throws(ImageError) -> String? {
         let result = try run(words("apt-cache", ["show", "--no-all-versions", name]), in: packages)

@@ -2,8 +2,8 @@ import FoundationEssentials
 
 /// What a cached image is made of: the file `manifest.json` beside its files.
 struct ImageManifest: Codable, Hashable {
-    /// The form of this file and of those beside it, the prepared kernel and the root's init included.
-    static let currentFormat = 3
+    /// The form of this file and of those beside it, the prepared kernel, the root and the modules included.
+    static let currentFormat = 4
 
     struct Package: Codable, Hashable {
         var name: String

@@ -28,6 +28,15 @@ public struct ImageFiles: Hashable, Sendable {
     public let preparedKernel: String?
     /// The small root file system.
     public let initrd: String
+    /// Drivers for virtio devices, an archive to unpack over the small root; nil for a kernel that has them built in.
+    public let modules: String?
+
+    public init(kernel: String, preparedKernel: String? = nil, initrd: String, modules: String? = nil) {
+        self.kernel = kernel
+        self.preparedKernel = preparedKernel
+        self.initrd = initrd
+        self.modules = modules
+    }
 }
 
 /// How far a fetch is.
@@ -37,6 +46,8 @@ public struct FetchProgress: Hashable, Sendable {
         case lists = "reading package lists"
         case download = "downloading"
         case unpack = "unpacking"
+        case install = "installing packages"
+        case fileSystem = "making the file system"
         case prepare = "preparing the kernel"
         case finish = "storing"
     }
@@ -63,6 +74,7 @@ public struct ImageStore: Sendable {
     static let kernelFile = "vmlinuz"
     static let preparedKernelFile = "kernel.prepared"
     static let initrdFile = "initrd.cpio"
+    static let modulesFile = "modules.cpio"
     static let manifestFile = "manifest.json"
 
     public init(cacheDirectory: String) { self.cacheDirectory = cacheDirectory }
@@ -85,8 +97,8 @@ public struct ImageStore: Sendable {
         return home + "/.cache/windhover"
     }
 
-    private var images: String { cacheDirectory + "/images" }
-    private var temporaries: String { cacheDirectory + "/tmp" }
+    var images: String { cacheDirectory + "/images" }
+    var temporaries: String { cacheDirectory + "/tmp" }
     /// Images of another format are as good as absent: the files are found without a look at the manifest.
     private var currentImages: String { "\(images)/\(ImageManifest.currentFormat)" }
     func directory(of name: String) -> String { "\(currentImages)/\(name)" }
@@ -101,7 +113,8 @@ public struct ImageStore: Sendable {
             return path
         }
         guard let kernel = path(Self.kernelFile), let initrd = path(Self.initrdFile) else { return nil }
-        return ImageFiles(kernel: kernel, preparedKernel: path(Self.preparedKernelFile), initrd: initrd)
+        return ImageFiles(
+            kernel: kernel, preparedKernel: path(Self.preparedKernelFile), initrd: initrd, modules: path(Self.modulesFile))
     }
 
     /// A fetched image with all that is known of it; nil where it is not there or not whole.
@@ -198,7 +211,7 @@ public struct ImageStore: Sendable {
         return image
     }
 
-    /// Removes every image and leftover. A guest that runs keeps the files it has open.
+    /// Removes every image and leftover, and no disk. A guest that runs keeps the files it has open.
     /// - Returns: bytes freed.
     public func prune() throws(ImageError) -> UInt64 {
         guard HostFile.facts(cacheDirectory) != nil else { return 0 }
@@ -207,6 +220,7 @@ public struct ImageStore: Sendable {
         let before = size
         do {
             try HostFile.remove(images)
+            removeLeftovers()
             try HostFile.remove(temporaries)
         } catch { throw .cache(error.description) }
         return before - min(before, size)
@@ -220,12 +234,12 @@ public struct ImageStore: Sendable {
     }
 
     /// What fetches that were killed left. Only under the lock.
-    private func removeLeftovers() {
-        for name in HostFile.names(in: temporaries) { try? HostFile.remove("\(temporaries)/\(name)") }
+    func removeLeftovers() {
+        for name in HostFile.names(in: temporaries) { Namespace.removeTree("\(temporaries)/\(name)") }
     }
 
     /// An exclusive lock between processes; it ends with the process at the latest.
-    private final class Lock {
+    final class Lock {
         private let descriptor: Int32
         /// Whether somebody else held it.
         let waited: Bool

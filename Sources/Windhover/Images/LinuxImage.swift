@@ -48,7 +48,10 @@ struct LinuxImage {
             throw ImageError.damaged("the package \(offers.kernel.name) holds no kernel")
         }
         let kernel = try HostFile.contents(of: "\(boot)/\(file)", limit: 1 << 30)
+        let release = String(file.dropFirst("vmlinuz-".count))
         try HostFile.create("\(target)/\(ImageStore.kernelFile)", with: kernel)
+        let modules = try makeModules(kernelTree, release: release, package: offers.kernel.name)
+        if let modules { try HostFile.create("\(target)/\(ImageStore.modulesFile)", with: modules) }
         try HostFile.remove(kernelTree)
         report(.unpack, 0.8)
         try HostFile.create("\(target)/\(ImageStore.initrdFile)", with: try makeRoot(packages, offers.busybox))
@@ -60,13 +63,14 @@ struct LinuxImage {
         try begin(.finish)
         var names = [ImageStore.kernelFile, ImageStore.initrdFile]
         if prepared { names.append(ImageStore.preparedKernelFile) }
+        if modules != nil { names.append(ImageStore.modulesFile) }
         let files = try names.map { name in
             let path = "\(target)/\(name)"
             return ImageManifest.File(
                 name: name, size: HostFile.facts(path)?.size ?? 0, sha256: try DebianPackages.sha256(path))
         }
         let manifest = ImageManifest(
-            name: "linux", release: String(file.dropFirst("vmlinuz-".count)), version: offers.kernel.version,
+            name: "linux", release: release, version: offers.kernel.version,
             packages: [offers.kernel, offers.busybox].map {
                 .init(name: $0.name, version: $0.version, address: $0.address, sha256: $0.sha256)
             },
@@ -87,6 +91,15 @@ struct LinuxImage {
         guard let kernel = offers[0] else { throw .packagesUnavailable(what: name, reason: reason) }
         guard let busybox = offers[1] else { throw .packagesUnavailable(what: Self.busyboxPackage, reason: reason) }
         return (kernel, busybox)
+    }
+
+    /// - Returns: nil for a kernel that has nothing of it as a module.
+    private func makeModules(_ tree: String, release: String, package: String) throws -> [UInt8]? {
+        let modules: ModuleArchive
+        do { modules = try ModuleArchive(tree: tree, release: release) } catch let error as BootError {
+            throw ImageError.damaged("the package \(package) holds a module that cannot be read: \(error)")
+        }
+        return modules.modules.isEmpty ? nil : modules.archive
     }
 
     private func makeRoot(_ packages: DebianPackages, _ busybox: DebianPackage) throws -> [UInt8] {

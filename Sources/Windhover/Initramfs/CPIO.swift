@@ -69,3 +69,45 @@ struct CPIOArchive {
         while bytes.count % multiple != 0 { bytes.append(0) }
     }
 }
+
+extension CPIOArchive {
+    struct Entry {
+        enum Kind { case file, directory, link, other }
+
+        var path: String
+        var kind: Kind
+        /// A file's bytes, or a link's target.
+        var data: [UInt8]
+    }
+
+    /// Reads an archive up to its trailer. It may be anything: nil for what is none, or is cut off.
+    static func entries(of bytes: [UInt8]) -> [Entry]? {
+        func field(_ header: Int, _ index: Int) -> Int? {
+            let start = header + 6 + index * 8
+            return UInt32(String(decoding: bytes[start..<start + 8], as: UTF8.self), radix: 16).map(Int.init)
+        }
+        var entries: [Entry] = []
+        var offset = 0
+        while offset + 110 <= bytes.count, bytes[offset..<offset + 6].elementsEqual("070701".utf8) {
+            guard let mode = field(offset, 1), let size = field(offset, 6), let nameSize = field(offset, 11), nameSize > 0 else {
+                return nil
+            }
+            let nameEnd = offset + 110 + nameSize
+            let dataStart = (nameEnd + 3) & ~3
+            let dataEnd = dataStart + size
+            guard nameEnd <= bytes.count, dataEnd <= bytes.count else { return nil }
+            let path = String(decoding: bytes[offset + 110..<nameEnd - 1], as: UTF8.self)
+            if path == "TRAILER!!!" { return entries }
+            let kind: Entry.Kind =
+                switch UInt32(mode) & 0o170000 {
+                case fileType: .file
+                case directoryType: .directory
+                case linkType: .link
+                default: .other
+                }
+            entries.append(Entry(path: path, kind: kind, data: Array(bytes[dataStart..<dataEnd])))
+            offset = (dataEnd + 3) & ~3
+        }
+        return nil
+    }
+}

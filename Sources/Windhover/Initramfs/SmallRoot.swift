@@ -14,22 +14,27 @@ enum SmallRoot {
         // The kernel opens it before any of our code runs. Source: [LINUX-DEVICES "5 char"].
         archive.addCharacterDevice("dev/console", major: 5, minor: 1, permissions: 0o600)
         archive.addFile("init", Array(initScript.utf8), permissions: 0o755)
-        archive.addFile("etc/passwd", Array("root:x:0:0:root:/root:/bin/sh\n".utf8))
-        archive.addFile("etc/group", Array("root:x:0:\n".utf8))
-        archive.addFile("etc/hostname", Array("windhover\n".utf8))
-        archive.addFile("etc/hosts", Array("127.0.0.1 localhost\n127.0.1.1 windhover\n".utf8))
-        archive.addFile("etc/profile", Array(profile.utf8))
+        for (name, text) in parts { archive.addFile("lib/windhover/\(name)", Array(text.utf8), permissions: 0o755) }
+        for (path, text) in configuration { archive.addFile(path, Array(text.utf8)) }
         archive.addFile("bin/busybox", busybox, permissions: 0o755)
         for applet in applets where isApplet(applet) { archive.addLink(applet, to: "/bin/busybox") }
         return archive.finished()
     }
 
-    private static let directories = [
-        "bin", "dev", "etc", "mnt", "proc", "run", "sbin", "sys", "usr", "usr/bin", "usr/sbin", "var",
+    static let directories = [
+        "bin", "dev", "etc", "lib", "lib/windhover", "mnt", "proc", "run", "sbin", "sys", "usr", "usr/bin", "usr/sbin", "var",
+    ]
+
+    static let configuration = [
+        ("etc/passwd", "root:x:0:0:root:/root:/bin/sh\n"),
+        ("etc/group", "root:x:0:\n"),
+        ("etc/hostname", "windhover\n"),
+        ("etc/hosts", "127.0.0.1 localhost\n127.0.1.1 windhover\n"),
+        ("etc/profile", profile),
     ]
 
     /// One name in a directory that is there, and not busybox itself or init.
-    private static func isApplet(_ path: String) -> Bool {
+    static func isApplet(_ path: String) -> Bool {
         guard let slash = path.lastIndex(of: "/") else { return false }
         let name = path[path.index(after: slash)...]
         return ["bin", "sbin", "usr/bin", "usr/sbin"].contains(path[..<slash]) && !name.isEmpty
@@ -45,8 +50,20 @@ enum SmallRoot {
 
         """
 
-    /// PID 1. It reads three words of the kernel's command line: `windhover.rows=N` and `windhover.cols=N`, the terminal's
-    /// size, which a serial line cannot tell; and `windhover.exec=BASE64`, a script to run in place of the shell.
+    /// What init reads when it is needed, by its name in /lib/windhover: a guest without devices or disks pays for none of it.
+    static let parts = [
+        ("modules", modulesScript), ("root", rootScript), ("network", networkScript), ("lease", leaseScript),
+    ]
+
+    /// PID 1. It reads these words of the kernel's command line:
+    ///
+    /// - `windhover.rows=N` and `windhover.cols=N`: the terminal's size, which a serial line cannot tell.
+    /// - `windhover.exec=BASE64`: a script to run in place of the shell; no other system is started then.
+    /// - `windhover.root=DEVICE`, `LABEL=TEXT`, `UUID=TEXT` or `auto`, `windhover.rootflags=OPTIONS`, `windhover.init=PATH`: the
+    ///   system on a disk that takes this one's place.
+    /// - `windhover.ip=dhcp`, `off`, or `ADDRESS/BITS[,GATEWAY[,DNS]]`: what eth0 is given.
+    /// - `windhover.modules=A,B`: modules to load beside those of the hardware.
+    ///
     /// When the shell or script ends, the machine is powered off.
     static let initScript = """
         #!/bin/sh
@@ -54,28 +71,38 @@ enum SmallRoot {
         mount -t proc proc /proc
         mount -t sysfs sysfs /sys
         mount -t devtmpfs devtmpfs /dev
+
+        set -f
+        rows= cols= script= root= rootflags= init=/sbin/init ip=dhcp modules=
+        for word in $(cat /proc/cmdline); do
+            case $word in
+                windhover.rows=*) rows=${word#*=} ;;
+                windhover.cols=*) cols=${word#*=} ;;
+                windhover.exec=*) script=${word#*=} ;;
+                windhover.root=*) root=${word#*=} ;;
+                windhover.rootflags=*) rootflags=${word#*=} ;;
+                windhover.init=*) init=${word#*=} ;;
+                windhover.ip=*) ip=${word#*=} ;;
+                windhover.modules=*) modules=${word#*=} ;;
+            esac
+        done
+        set +f
+
+        [ -d /lib/modules ] && . /lib/windhover/modules
+        [ -n "$root" ] && [ -z "$script" ] && . /lib/windhover/root
+
         mkdir -p /dev/pts /dev/shm
         mount -t devpts devpts /dev/pts
         mount -t tmpfs tmpfs /dev/shm
         mount -t tmpfs tmpfs /run
         hostname windhover
         ip link set lo up
+        [ -e /sys/class/net/eth0 ] && . /lib/windhover/network
 
         # What poweroff, halt and reboot without -f send; heard when the foreground program ends.
         trap 'poweroff -f' USR2
         trap 'halt -f' USR1
         trap 'reboot -f' TERM
-
-        set -f
-        rows= cols= script=
-        for word in $(cat /proc/cmdline); do
-            case $word in
-                windhover.rows=*) rows=${word#*=} ;;
-                windhover.cols=*) cols=${word#*=} ;;
-                windhover.exec=*) script=${word#*=} ;;
-            esac
-        done
-        set +f
 
         [ -n "$rows" ] && stty rows "$rows" 2>/dev/null
         [ -n "$cols" ] && stty cols "$cols" 2>/dev/null

@@ -17,13 +17,18 @@ public struct GuestFiles: Hashable, Sendable {
     /// The kernel's fast form, where its image has one.
     public var preparedKernel: String?
     public var initrd: String?
+    /// An archive with the drivers of virtio devices, for a machine that has some: it is unpacked behind the initrd.
+    public var modules: String?
     /// Whether it is an image of the store, whose command line is ours to begin.
     public var isOurs: Bool
 
-    public init(kernel: String? = nil, preparedKernel: String? = nil, initrd: String? = nil, isOurs: Bool = false) {
+    public init(
+        kernel: String? = nil, preparedKernel: String? = nil, initrd: String? = nil, modules: String? = nil, isOurs: Bool = false
+    ) {
         self.kernel = kernel
         self.preparedKernel = preparedKernel
         self.initrd = initrd
+        self.modules = modules
         self.isOurs = isOurs
     }
 }

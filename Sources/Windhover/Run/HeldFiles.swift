@@ -11,6 +11,7 @@ struct HeldFiles: ~Copyable {
     var kernel: String? { files.kernel }
     var preparedKernel: String? { files.preparedKernel }
     var initrd: String? { files.initrd }
+    var modules: String? { files.modules }
     var isOurs: Bool { files.isOurs }
 
     /// Opens them, after the first life was made of them. One that cannot be opened is looked for by its name again.
@@ -26,6 +27,7 @@ struct HeldFiles: ~Copyable {
         files.kernel = held(files.kernel)
         files.preparedKernel = held(files.preparedKernel)
         files.initrd = held(files.initrd)
+        files.modules = held(files.modules)
     }
 
     deinit { for descriptor in descriptors { close(descriptor) } }
