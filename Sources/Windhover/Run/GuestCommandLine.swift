@@ -3,7 +3,8 @@ enum GuestCommandLine {
     /// - Parameters:
     ///   - isLinux: other kernels get the user's words only.
     ///   - isOurs: the image is of the store, whose init knows our words.
-    static func text(isLinux: Bool, isOurs: Bool, hasPCI: Bool = false, append: String, terminal: Terminal.Size?) -> String {
+    ///   - hasDisk: the image's init looks for a system on it, unless the user says where one is, or has a script run.
+    static func text(isLinux: Bool, isOurs: Bool, hasPCI: Bool = false, hasDisk: Bool = false, append: String, terminal: Terminal.Size?) -> String {
         guard isLinux else { return append }
         let given = append.split(separator: " ")
         func names(_ key: String) -> Bool { given.contains { $0 == key || $0.hasPrefix(key + "=") } }
@@ -15,6 +16,7 @@ enum GuestCommandLine {
         if !hasPCI, !names("pci") { words.append("pci=off") }
         if isOurs {
             if !names("quiet"), !names("loglevel"), !names("debug") { words.append("quiet") }
+            if hasDisk, !names("windhover.root"), !names("windhover.exec") { words.append("windhover.root=auto") }
             if let terminal {
                 words.append("windhover.rows=\(terminal.rows)")
                 words.append("windhover.cols=\(terminal.columns)")

@@ -268,10 +268,13 @@ public final class GuestRun: @unchecked Sendable {
             boot.rsdp = try ACPITables(board.acpi(cpuCount: configuration.cpus)).install(in: memory)
             boot.commandLine = GuestCommandLine.text(
                 isLinux: image.isLinux, isOurs: files.isOurs, hasPCI: configuration.hasVirtioDevices && configuration.transport == .pci,
+                hasDisk: !configuration.disks.isEmpty,
                 append: configuration.append,
                 terminal: Terminal.size(of: STDOUT_FILENO))
             boot.unpacking = configuration.decompression == .guest ? .guest : .host
             if let initrd = files.initrd { boot.initrds = [try ImageBytes(file: initrd)] }
+            // Drivers are worth the guest's time only where they have something to drive.
+            if configuration.hasVirtioDevices, let modules = files.modules { boot.initrds.append(try ImageBytes(file: modules)) }
             logger.debug("command line: \(boot.commandLine)")
             let entry = try image.load(into: memory, boot)
             logger.debug("starts by \(entry.method)")
