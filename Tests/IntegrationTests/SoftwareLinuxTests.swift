@@ -63,6 +63,43 @@ extension SlowTiers {
             #expect(result.status == 0 && result.output.contains("typed: 42"), "\(result.summary)")
         }
 
+        /// A machine without a disk, told to start from one, says so and gives the shell.
+        @Test func aRootThatIsNotThere() async throws {
+            try await Self.image()
+            for (word, said) in [("auto", "there is no disk"), ("/dev/vda1", "windhover.root=/dev/vda1 is not there")] {
+                let result = try await Hover.run(
+                    ["linux", "--engine", "interpreter", "--memory", "256M", "--append", "windhover.root=\(word)"],
+                    input: Array("echo typed: $((6 * 7))\nexit\n".utf8), deadline: 90)
+                #expect(result.status == 0 && result.output.contains("typed: 42"), "\(result.summary)")
+                #expect(result.output.contains("init: \(said)"), "\(result.summary)")
+            }
+        }
+
+        /// The drivers unpack over the small root, load in the order in which they are listed, and are found by what asks for them.
+        @Test func theModulesLoad() async throws {
+            try await Self.image()
+            let files = try #require(ImageStore().locate("linux"))
+            let modules = try #require(files.modules, "the image has no modules")
+            let initrd = NSTemporaryDirectory() + "windhover-modules-\(getpid()).cpio"
+            try (Data(contentsOf: URL(filePath: files.initrd)) + Data(contentsOf: URL(filePath: modules))).write(to: URL(filePath: initrd))
+            defer { try? FileManager.default.removeItem(atPath: initrd) }
+            let result = try await linux(
+                ["--initrd", initrd, "--append", "windhover.modules=vmw_vsock_virtio_transport"],
+                script: """
+                    cd /lib/modules/$(uname -r)
+                    cut -d ' ' -f 1 /proc/modules | grep -c vsock
+                    for m in $(cat modules.order); do grep -q "^${m%.ko} " /proc/modules || insmod $m || echo "not loaded: $m"; done
+                    wc -l < modules.order; wc -l < /proc/modules
+                    mkdir /run/a; mount -t overlay overlay -o lowerdir=/etc:/bin /run/a && ls /run/a/busybox
+                    dmesg | grep -i -E 'unknown symbol|disagrees|invalid module' ; echo end
+                    """)
+            #expect(result.status == 0, "\(result.summary)")
+            #expect(!result.output.contains("not loaded"), "\(result.summary)")
+            let lines = ExpectedOutput.lines(of: result.output)
+            #expect(lines.contains("/run/a/busybox") && lines.last { $0 == "end" } != nil, "\(result.summary)")
+            #expect(lines.contains("3"), "the modules asked for: \(result.summary)")
+        }
+
         /// The image's own busybox, and the host's, which is of the same package: code that is built for size.
         @Test func busyboxAnswersAsOnTheHost() async throws {
             if !FileManager.default.isExecutableFile(atPath: "/bin/busybox") {

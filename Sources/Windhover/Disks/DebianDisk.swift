@@ -66,7 +66,9 @@ struct DebianDisk {
         do { try HostFile.makeDirectory(temporary) } catch { throw .cache(error.description) }
         var command = HostCommand(
             namespace.words + [
-                "env", "TMPDIR=" + temporary, "DPKG_FORCE=unsafe-io", tools + "mmdebstrap", "--mode=root", "--format=directory", "--verbose",
+                // The disk is synchronised as a whole, when it is complete: not with every package.
+                "env", "TMPDIR=" + temporary, "DPKG_FORCE=unsafe-io",
+                tools + "mmdebstrap", "--mode=root", "--format=directory", "--verbose",
                 "--architectures=amd64", "--variant=apt", "--include=" + include.joined(separator: ","),
                 "--customize-hook=" + Self.hook, sources.release, tree,
             ] + sources.lines)
@@ -107,14 +109,17 @@ struct DebianDisk {
             ])
         command.isCancelled = isCancelled
         let result = try command.run()
-        guard result.status == 0 else { throw ImageError.cache("the system cannot be arranged: \(DebianPackages.reason(in: result.errorText))") }
+        guard result.status == 0 else {
+            throw ImageError.cache("the system cannot be arranged: \(DebianPackages.reason(in: result.errorText))")
+        }
     }
 
     /// Run by mmdebstrap when all packages are there. What would fetch or write by itself, in a machine that may be gone in a
     /// minute, is left to whoever wants it.
     static let hook = """
         chroot "$1" systemctl -q enable systemd-networkd.service systemd-resolved.service && \
-        chroot "$1" systemctl -q mask apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer e2scrub_reap.service
+        chroot "$1" systemctl -q mask apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer \
+            e2scrub_all.timer e2scrub_reap.service
         """
 
     /// Files of our own, by their paths.
@@ -124,7 +129,10 @@ struct DebianDisk {
         ("etc/fstab", "LABEL=root / ext4 errors=remount-ro 0 1\n"),
         // Empty: a number of its own is made when it first starts.
         ("etc/machine-id", ""),
-        ("etc/systemd/network/80-dhcp.network", "[Match]\nName=en* eth*\n\n[Network]\nDHCP=yes\n\n[DHCPv4]\nClientIdentifier=mac\n"),
+        (
+            "etc/systemd/network/80-dhcp.network",
+            "[Match]\nName=en* eth*\n\n[Network]\nDHCP=yes\n\n[DHCPv4]\nClientIdentifier=mac\n"
+        ),
         // root's password is locked; on the serial line, which whoever runs the machine holds, login asks for none.
         (
             "etc/systemd/system/serial-getty@ttyS0.service.d/windhover.conf",

@@ -27,8 +27,8 @@ struct ModuleArchive {
         self.release = release
         modules = try Self.closure(of: wanted) { name in
             guard let path = paths[name] else { return nil }
-            return KernelModule(
-                try ImageBytes(file: path).unpackedContents(limit: Self.sizeLimit), fileName: String(path.split(separator: "/").last ?? ""))
+            let contents = try ImageBytes(file: path).unpackedContents(limit: Self.sizeLimit)
+            return KernelModule(contents, fileName: String(path.split(separator: "/").last ?? ""))
         }
     }
 

@@ -42,7 +42,7 @@ extension SmallRoot {
                         [ -b "$device" ] && echo "$device"
                     done ;;
                 LABEL=* | UUID=*) findfs "$root" 2>/dev/null ;;
-                *) [ -b "$root" ] && echo "$root" ;;
+                *) test -b "$root" && echo "$root" ;;
             esac
         }
 
