@@ -33,7 +33,9 @@ extension NetworkLane {
                     if asksForFrames { break serving }
                     asksForFrames = true
                     if !queue.enableNotifications() { break serving }
+                    // There is more by now, but none of it has been taken yet.
                     asksForFrames = false
+                    continue
                 case .broken:
                     session.fail()
                     break serving
