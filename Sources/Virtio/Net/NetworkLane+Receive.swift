@@ -65,6 +65,9 @@ extension NetworkLane {
                 wantsTurn = true
                 break serving
             case .broken:
+                // Nothing can take frames before the reset: the link is not to be waited for, whose frames would be reported
+                // over and over.
+                receiveQueue = nil
                 session.fail()
                 break serving
             }
