@@ -87,8 +87,9 @@ public final class DeviceRegisters: Sendable {
                 }
                 queues.append(try Virtqueue(queue.layout, features: state.accepted, memory: memory))
             }
-            device.start(DeviceSession(features: state.accepted, queues: queues, memory: memory, signal: signal))
+            // Before the device begins: another processor may answer its first interrupt with a notification.
             isRunning.store(true, ordering: .releasing)
+            device.start(DeviceSession(features: state.accepted, queues: queues, memory: memory, signal: signal))
         } catch {
             signal.requireReset()
         }
