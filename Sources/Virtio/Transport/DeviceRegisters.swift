@@ -97,7 +97,8 @@ public final class DeviceRegisters: Sendable {
 
     private func reset(_ state: inout State) {
         // Whoever runs at this moment is past the check already: the device asks again under its own lock.
-        if isRunning.exchange(false, ordering: .acquiringAndReleasing) { device.stop() }
+        // One that was not started may have been written to: what a driver chose ends with it.
+        if isRunning.exchange(false, ordering: .acquiringAndReleasing) || !state.status.isEmpty { device.stop() }
         signal.end()
         state.status = []
         state.accepted = []
