@@ -55,8 +55,7 @@ struct RequestShapes {
     }
 
     private static func noise(_ count: Int, _ random: inout SeededRandom) -> [UInt8] {
-        let start = UInt8(random.below(256))
-        return (0..<count).map { start &+ UInt8(truncatingIfNeeded: $0) }
+        [UInt8](repeating: UInt8(random.below(256)), count: count)
     }
 
     // MARK: Source: [VIRTIO1.2 §5.2.6]

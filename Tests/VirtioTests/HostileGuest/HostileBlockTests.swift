@@ -67,6 +67,52 @@ import WindhoverTesting
         #expect(answer == status, sourceLocation: sourceLocation)
     }
 
+    @Test("HG-2: requests of any length while the disk hangs", arguments: TransportKind.allCases)
+    func aHangingDisk(kind: TransportKind) throws {
+        var image = MemoryImage(capacity: Self.capacity)
+        try hostile {
+            image = MemoryImage(capacity: Self.capacity)
+            let made = image
+            return try HostileMachine(kind, memory: 64 << 20) { events in
+                var options = BlockOptions()
+                options.queueCount = 4
+                options.resetLimit = 50
+                return VirtioFuzzer.Subject(
+                    BlockDevice(image: made, options: options, events: events, clock: events.clock),
+                    settle: { made.letGo() })
+            }
+        } _: { machine in
+            machine.start(Self.everything, size: 256)
+            image.hold()
+            let header = machine.driver.allocate(16)
+            try machine.memory.write(BlockRig.header(0), at: header)
+            let parts = Array(repeating: (address: GuestAddress(0x80_0000), count: 1), count: 1022)
+            // One table for all of them: the longest chain there is.
+            _ = try machine.queues[0].add([(header, 16)], parts + [(GuestAddress(0x80_0000), 3)])
+            let table = try machine.memory.read(at: machine.queues[0].layout.descriptors, count: 16)
+            for queue in machine.queues {
+                for index in 0..<256 {
+                    try machine.memory.write(table, at: machine.place(queue.layout.descriptors, index * 16))
+                }
+                try machine.publish((0..<256).map { UInt16($0) }, on: queue)
+            }
+            machine.notifyAll()
+            for _ in 0..<50 { machine.turn() }
+            let device = try #require(machine.device as? BlockDevice)
+            #expect(device.requestsMade == BlockDevice.mostRequests)
+            // Those that were not begun begin when others have come back: all of them are answered.
+            image.letGo()
+            for _ in 0..<4000 {
+                if !machine.turn() { usleep(500) }
+                let used = try machine.queues.map { queue in
+                    try machine.memory.load(UInt16.self, at: machine.place(queue.layout.deviceArea, 2))
+                }
+                if used == [256, 256, 256, 256] { return }
+            }
+            throw HostileFailure.noAnswer
+        }
+    }
+
     @Test("HG-19: writes across the end of the disk", arguments: places) func acrossTheEnd(
         backend: Backend, kind: TransportKind
     ) throws {
@@ -234,6 +280,18 @@ import WindhoverTesting
         #expect(opened > 0)
         // All of them together; other tests may be at work, too.
         #expect(HostileMachine.residentBytes - before < 256 << 20)
+    }
+
+    /// What a driver has set before it gave up is not the next one's.
+    @Test(arguments: TransportKind.allCases) func choicesEndWithTheirDriver(kind: TransportKind) throws {
+        let disk = try Disk(.threads)
+        let machine = try disk.machine(kind)
+        machine.transport.writeStatus([.acknowledge, .driver])
+        machine.transport.writeConfiguration(offset: BlockConfiguration.writebackOffset, width: .byte, value: 0)
+        #expect(machine.transport.readConfiguration(offset: BlockConfiguration.writebackOffset, width: .byte) == 0)
+        machine.start(Self.everything)
+        #expect(machine.transport.readConfiguration(offset: BlockConfiguration.writebackOffset, width: .byte) == 1)
+        try machine.expectWorks()
     }
 
     @Test("HG-25: SCSI commands", arguments: places) func scsi(backend: Backend, kind: TransportKind) throws {
