@@ -29,8 +29,8 @@ public protocol VirtioDevice: AnyObject, Sendable {
     /// device may still come after `stop`.
     func notify(queue: Int)
 
-    /// The driver resets the device. When it returns, nothing of the session's is touched any more: neither its queues nor
-    /// its buffers.
+    /// The driver resets the device, which may not have got as far as being started. When it returns, nothing of the session's
+    /// is touched any more: neither its queues nor its buffers; and what a driver has set is as it was before.
     func stop()
 
     /// What the device has done, for `--stats`: names and counts.

@@ -208,7 +208,7 @@ import WindhoverTesting
             try rig.driver.queues[0].kick()
             _ = try rig.completions(rig.driver.queues[0].outstanding)
         }
-        #expect(rig.device.requestsMade <= 257)
+        #expect(rig.device.requestsMade <= BlockDevice.mostRequests)
         if backend == .immediate { #expect(rig.device.requestsMade == 1) }
     }
 }

@@ -1,3 +1,4 @@
+import Synchronization
 import Testing
 import VMCore
 import WindhoverTesting
@@ -204,5 +205,39 @@ import WindhoverTesting
         #expect(!line.isHigh, "a reset takes the interrupt back")
         driver.registers.signal.configurationChanged()
         #expect(!line.isHigh, "nobody is there to be told")
+    }
+
+    private final class Silence: SignalTarget {
+        func bufferUsed(queue: Int) {}
+        func configurationChanged() {}
+    }
+
+    /// Interrupts at once when it is started, which another processor answers before the first one's write has ended.
+    private final class EagerDevice: VirtioDevice {
+        let kind = DeviceKind.entropy
+        let features = FeatureSet.common
+        let queueSizes: [UInt16] = [8]
+        let registers = Mutex<DeviceRegisters?>(nil)
+        let notified = Mutex<[Int]>([])
+        func configuration() -> [UInt8] { [] }
+        func start(_ session: DeviceSession) { registers.withLock { $0 }?.notify(queue: 0) }
+        func notify(queue: Int) { notified.withLock { $0.append(queue) } }
+        func stop() {}
+    }
+
+    @Test func notificationsFromTheBeginningCount() throws {
+        let device = EagerDevice()
+        let registers = DeviceRegisters(device: device, memory: try GuestMemory(size: 1 << 20), target: Silence())
+        device.registers.withLock { $0 = registers }
+        registers.acceptFeatures(1, window: 1)
+        registers.writeStatus(0xB)
+        registers.notify(queue: 0)
+        #expect(device.notified.withLock { $0 } == [])
+        registers.writeStatus(0xF)
+        #expect(device.notified.withLock { $0 } == [0])
+        registers.writeStatus(0)
+        registers.notify(queue: 0)
+        #expect(device.notified.withLock { $0 } == [0])
+        device.registers.withLock { $0 = nil }
     }
 }

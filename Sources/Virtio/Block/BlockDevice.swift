@@ -21,6 +21,8 @@ public final class BlockDevice: VirtioDevice {
     static let fairShare = 64
     /// Bytes that count as a request.
     private static let sharePiece: UInt64 = 256 << 10
+    /// Requests that are under way at once, all queues together: each has room for the longest chain, some 40 KiB.
+    static let mostRequests = 192
 
     let image: any BlockImage
     let executor: any BlockExecutor
@@ -50,6 +52,8 @@ public final class BlockDevice: VirtioDevice {
 
         var free = RequestList()
         var made = 0
+        /// A queue has to wait for a request to come back.
+        var isStarved = false
         var inFlight = 0
         /// For each queue, the request that the limits hold back, and with it all behind it.
         var waiting: [BlockRequest?]
@@ -213,6 +217,10 @@ public final class BlockDevice: VirtioDevice {
             executor.commit()
             collect(&state)
             signal(session, &state)
+            // Those that came back last have nobody behind them who would say so.
+            guard state.isStarved, !state.free.isEmpty else { return }
+            state.isStarved = false
+            work.schedule()
         }
     }
 
@@ -224,7 +232,11 @@ public final class BlockDevice: VirtioDevice {
                 state.waiting[index] = nil
                 guard admit(request, &state) else { return }
             } else {
-                guard let request = takeRequest(&state) else { return session.fail() }
+                guard let request = takeRequest(&state) else {
+                    state.isStarved = true
+                    asked.bitwiseOr(1 &<< UInt32(index), ordering: .acquiringAndReleasing)
+                    return
+                }
                 switch queue.next(request.chain) {
                 case .request:
                     request.queue = index
@@ -247,11 +259,11 @@ public final class BlockDevice: VirtioDevice {
         work.schedule()
     }
 
-    /// There are as many as descriptors: no queue gives more out at once.
+    /// - Returns: nil where there are as many as there are to be, each of them under way.
     @inline(__always)
     private func takeRequest(_ state: inout State) -> BlockRequest? {
         if let request = state.free.popFirst() { return request }
-        guard state.made <= queueSizes.count &* Int(queueSizes[0]) else { return nil }
+        guard state.made < Self.mostRequests else { return nil }
         state.made &+= 1
         return BlockRequest()
     }

@@ -9,8 +9,10 @@ extension NetworkLane {
 
     private enum Room {
         case enough
-        /// Not before the driver gives more.
+        /// Not before the driver gives more, of which it tells.
         case short
+        /// The turn is over before all buffers were looked at.
+        case later
         /// Not in any buffers of this driver's.
         case never
         case broken
@@ -59,7 +61,13 @@ extension NetworkLane {
                     break serving
                 }
                 counters.receiveDropsNoRoom &+= 1
+            case .later:
+                wantsTurn = true
+                break serving
             case .broken:
+                // Nothing can take frames before the reset: the link is not to be waited for, whose frames would be reported
+                // over and over.
+                receiveQueue = nil
                 session.fail()
                 break serving
             }
@@ -115,11 +123,12 @@ extension NetworkLane {
                     queue.disableNotifications()
                 }
             case .empty:
+                // Always asked for, also at the end of a turn: of what comes now nobody would tell.
+                asksForBuffers = true
+                guard queue.enableNotifications() else { return .short }
                 // A driver that goes back and forth uses up the turn.
                 turns &+= 1
-                if turns < Self.fairFrames, queue.enableNotifications() { continue }
-                asksForBuffers = true
-                return .short
+                guard turns < Self.fairFrames else { return .later }
             case .broken: return .broken
             }
         }

@@ -87,8 +87,9 @@ public final class DeviceRegisters: Sendable {
                 }
                 queues.append(try Virtqueue(queue.layout, features: state.accepted, memory: memory))
             }
-            device.start(DeviceSession(features: state.accepted, queues: queues, memory: memory, signal: signal))
+            // Before the device begins: another processor may answer its first interrupt with a notification.
             isRunning.store(true, ordering: .releasing)
+            device.start(DeviceSession(features: state.accepted, queues: queues, memory: memory, signal: signal))
         } catch {
             signal.requireReset()
         }
@@ -96,7 +97,8 @@ public final class DeviceRegisters: Sendable {
 
     private func reset(_ state: inout State) {
         // Whoever runs at this moment is past the check already: the device asks again under its own lock.
-        if isRunning.exchange(false, ordering: .acquiringAndReleasing) { device.stop() }
+        // One that was not started may have been written to: what a driver chose ends with it.
+        if isRunning.exchange(false, ordering: .acquiringAndReleasing) || !state.status.isEmpty { device.stop() }
         signal.end()
         state.status = []
         state.accepted = []

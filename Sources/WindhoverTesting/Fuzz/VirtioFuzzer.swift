@@ -4,8 +4,9 @@ public import Virtio
 
 /// A driver that keeps no rule: random registers, random rings, random buffers, for one device behind one transport.
 ///
-/// What is looked for is what a guest must not be able to do: a trap ends the process, a turn of the event loop that takes long is
-/// a hang, and the caller sees whether memory grows.
+/// What is looked for is what a guest must not be able to do: a trap ends the process, a turn of the event loop that takes
+/// long is a hang, work that is scheduled for ever is a spin, and the caller sees whether memory grows. After each case the
+/// device must answer a sane driver.
 public final class VirtioFuzzer {
     /// What a device is fuzzed with: made anew for each case.
     public struct Subject {
@@ -13,10 +14,19 @@ public final class VirtioFuzzer {
         public var device: any VirtioDevice
         /// Something for the host's side to do now and then: frames that come in, a peer that writes.
         public var stir: (inout SeededRandom) -> Void
+        /// The host's side takes what waits for it: a device that waits for nobody else must answer afterwards.
+        public var settle: () -> Void
+        /// What happened beside the device's own counts.
+        public var counts: () -> [(name: String, value: UInt64)]
 
-        public init(_ device: any VirtioDevice, stir: @escaping (inout SeededRandom) -> Void = { _ in }) {
+        public init(
+            _ device: any VirtioDevice, stir: @escaping (inout SeededRandom) -> Void = { _ in },
+            settle: @escaping () -> Void = {}, counts: @escaping () -> [(name: String, value: UInt64)] = { [] }
+        ) {
             self.device = device
             self.stir = stir
+            self.settle = settle
+            self.counts = counts
         }
     }
 
@@ -26,19 +36,24 @@ public final class VirtioFuzzer {
     }
 
     private let seed: UInt64
-    private let makeSubject: (any EventService, GuestMemory) throws -> Subject
-    private let makeTransport: (any VirtioDevice, GuestMemory) -> any DriverTransport
-    /// Cases so far, and requests that devices took in them.
+    private let makeSubject: (ManualEvents, inout SeededRandom) throws -> Subject
+    private let makeTransport: (any VirtioDevice, GuestMemory) throws -> any DriverTransport
+    /// Cases so far.
     public private(set) var cases: UInt64 = 0
+    /// Nanoseconds of the processor's time that the longest turn of the event loop took.
     public private(set) var longestTurn: UInt64 = 0
+    /// What the devices say that they did, all cases together.
+    public private(set) var counts: [String: UInt64] = [:]
 
     private static let memorySize: UInt64 = 4 << 20
-    /// Nanoseconds that one turn may take: far more than a fair share needs on a loaded host.
+    /// Nanoseconds that one turn may take: far more than a fair share needs.
     private static let limit: UInt64 = 1_000_000_000
 
+    /// - Parameters:
+    ///   - seed: with a case's number it says all that happens in it, but for what the host does in its own time.
     public init(
-        seed: UInt64, subject: @escaping (any EventService, GuestMemory) throws -> Subject,
-        transport: @escaping (any VirtioDevice, GuestMemory) -> any DriverTransport
+        seed: UInt64, subject: @escaping (ManualEvents, inout SeededRandom) throws -> Subject,
+        transport: @escaping (any VirtioDevice, GuestMemory) throws -> any DriverTransport
     ) {
         self.seed = seed
         makeSubject = subject
@@ -46,10 +61,12 @@ public final class VirtioFuzzer {
     }
 
     /// Runs cases from `first` on until there were `count`, or the time is over.
-    public func run(first: UInt64 = 0, count: UInt64 = .max, seconds: UInt64 = .max, _ began: (UInt64) -> Void = { _ in }) throws {
-        let start = Self.now()
+    public func run(
+        first: UInt64 = 0, count: UInt64 = .max, seconds: UInt64 = .max, _ began: (UInt64) -> Void = { _ in }
+    ) throws {
+        let start = Self.now(CLOCK_MONOTONIC)
         var number = first
-        while number &- first < count, (Self.now() &- start) / 1_000_000_000 < seconds {
+        while number &- first < count, (Self.now(CLOCK_MONOTONIC) &- start) / 1_000_000_000 < seconds {
             began(number)
             try runCase(number)
             cases += 1
@@ -57,117 +74,88 @@ public final class VirtioFuzzer {
         }
     }
 
-    private static func now() -> UInt64 {
+    private static func now(_ clock: clockid_t) -> UInt64 {
         var time = timespec()
-        unsafe clock_gettime(CLOCK_MONOTONIC, &time)
+        unsafe clock_gettime(clock, &time)
         return UInt64(time.tv_sec) &* 1_000_000_000 &+ UInt64(time.tv_nsec)
     }
+
+    // MARK: A case
 
     private func runCase(_ number: UInt64) throws {
         var random = SeededRandom(seed: seed &+ number &* 0x9E37_79B9_7F4A_7C15)
         let memory = try GuestMemory(size: Self.memorySize)
         let events = ManualEvents()
-        let subject = try makeSubject(events, memory)
-        let transport = makeTransport(subject.device, memory)
+        let subject = try makeSubject(events, &random)
+        let transport = try makeTransport(subject.device, memory)
+        var run = Case(
+            number: number, subject: subject, transport: transport, memory: memory, events: events,
+            requests: RequestShapes(subject.device.kind))
         for _ in 0..<(1 + random.below(4)) {
-            let driver = MockDriver(transport, memory: memory)
-            let features = random.oneIn(4) ? FeatureSet(rawValue: random.next()) : transport.registers.offered.intersection(
-                FeatureSet(rawValue: random.next() | FeatureSet.version1.rawValue))
-            let size: UInt16 = 1 << UInt16(random.below(9))
-            guard driver.start(features, size: size) else { continue }
-            for _ in 0..<(8 + random.below(64)) { try step(driver, subject, events, &random) }
+            guard run.start(&random) else { continue }
+            // Some things take many steps: connections, ports that open.
+            for _ in 0..<(8 + random.below(random.oneIn(3) ? 600 : 64)) { if try run.step(&random) { try turn(run) } }
             if random.oneIn(2) { transport.writeStatus([]) }
         }
-        transport.writeStatus([])
-        try turn(events, number)
-        // A device that was treated so works all the same.
-        let driver = MockDriver(transport, memory: memory)
-        guard driver.start(.version1), driver.transport.readStatus().contains(.driverOK), !driver.transport.readStatus().contains(.needsReset)
-        else { throw Failure(description: "case \(number): the device does not start again after a reset") }
-        try turn(events, number)
-        transport.writeStatus([])
-        try turn(events, number)
+        try finish(run)
+        for (name, value) in subject.device.statistics + subject.counts() { counts[name, default: 0] &+= value }
+        counts["requests that came back", default: 0] &+= run.completed
+        counts["sessions", default: 0] &+= run.sessions
+        counts["sessions that broke", default: 0] &+= run.broken
     }
 
-    private func turn(_ events: ManualEvents, _ number: UInt64) throws {
-        for _ in 0..<3 {
-            let before = Self.now()
-            events.turn()
-            events.poll()
-            let taken = Self.now() &- before
+    private func turn(_ run: Case, times: Int = 3) throws {
+        for _ in 0..<times {
+            let before = Self.now(CLOCK_THREAD_CPUTIME_ID)
+            run.events.turn()
+            run.events.pollOnce()
+            let taken = Self.now(CLOCK_THREAD_CPUTIME_ID) &- before
             longestTurn = max(longestTurn, taken)
-            guard taken < Self.limit else { throw Failure(description: "case \(number): a turn took \(taken / 1_000_000) ms") }
-        }
-    }
-
-    private func step(
-        _ driver: MockDriver, _ subject: Subject, _ events: ManualEvents, _ random: inout SeededRandom
-    ) throws {
-        guard let queue = driver.queues.randomElement(using: &random) else { return }
-        switch random.below(12) {
-        case 0:
-            try scribble(over: queue.layout, driver.memory, &random)
-        case 1...5:
-            try addChain(to: queue, driver, &random)
-        case 6:
-            driver.transport.notify(queue: random.oneIn(4) ? UInt16(truncatingIfNeeded: random.next()) : queue.index)
-        case 7:
-            let width = AccessWidth.allCases[random.below(4)]
-            let offset = random.oneIn(8) ? random.next() : UInt64(random.below(128))
-            driver.transport.writeConfiguration(offset: offset & 0xFFF, width: width, value: random.next())
-            _ = driver.transport.readConfiguration(offset: offset & 0xFFF, width: width)
-        case 8:
-            _ = driver.transport.takeInterrupts()
-        case 9:
-            subject.stir(&random)
-        case 10:
-            // Completions of a chain that is not the driver's own are its own affair.
-            _ = try? queue.completions()
-        default:
-            driver.transport.notify(queue: queue.index)
-            try turn(events, cases)
-        }
-        if random.oneIn(40) { events.clock.advance(by: UInt64(random.below(2_000_000_000))) }
-    }
-
-    /// Random words in the rings themselves.
-    private func scribble(over layout: QueueLayout, _ memory: GuestMemory, _ random: inout SeededRandom) throws {
-        let areas: [(GuestAddress, Int)] = [
-            (layout.descriptors, Int(layout.size) * 16), (layout.driverArea, Int(layout.size) * 2 + 6),
-            (layout.deviceArea, Int(layout.size) * 8 + 6),
-        ]
-        let (base, count) = areas[random.below(3)]
-        for _ in 0..<(1 + random.below(8)) {
-            let place = GuestAddress(base.rawValue &+ UInt64(random.below(max(1, count - 2)) & ~1))
-            try memory.store(random.oneIn(2) ? UInt16(random.below(16)) : UInt16(truncatingIfNeeded: random.next()), at: place)
-        }
-    }
-
-    /// A chain whose buffers are anywhere and of any size, the first one a likely header.
-    private func addChain(to queue: DriverQueue, _ driver: MockDriver, _ random: inout SeededRandom) throws {
-        func buffer(_ random: inout SeededRandom) -> (address: GuestAddress, count: Int) {
-            let count =
-                switch random.below(8) {
-                case 0: 0
-                case 1: Int(random.next() & 0xFFFF_FFFF)
-                case 2...4: 1 + random.below(64)
-                default: 1 + random.below(8192)
-                }
-            let address = random.oneIn(16) ? random.next() : 0x20_0000 &+ UInt64(random.below(0x1F_0000))
-            return (GuestAddress(address), count)
-        }
-        var readable = (0..<random.below(4)).map { _ in buffer(&random) }
-        let writable = (0..<(random.below(4) + (readable.isEmpty ? 1 : 0))).map { _ in buffer(&random) }
-        if !readable.isEmpty, !random.oneIn(4) {
-            // A header of small numbers: types, lengths and flags that mean something.
-            let header = (0..<(4 * (1 + random.below(16)))).map { index in
-                index % 4 == 0 || random.oneIn(8) ? UInt8(random.below(16)) : 0
+            guard taken < Self.limit else {
+                throw Failure(description: "case \(run.number): a turn took \(taken / 1_000_000) ms")
             }
-            let address = GuestAddress(0x20_0000 &+ UInt64(random.below(0x1E_0000)))
-            try driver.memory.write(header, at: address)
-            readable[0] = (address, random.oneIn(4) ? 1 + random.below(64) : header.count)
         }
-        queue.usesIndirectTables = driver.features.contains(.indirectDescriptors) && random.oneIn(2)
-        _ = try queue.add(readable, writable)
+    }
+
+    /// Nothing goes on by itself for ever, and a device that was treated so works all the same.
+    private func finish(_ run: Case) throws {
+        try rest(run, "before the reset")
+        run.transport.writeStatus([])
+        try rest(run, "after the reset")
+        let driver = MockDriver(run.transport, memory: run.memory)
+        guard driver.start(.version1) else { throw Failure(description: "case \(run.number): no features after a reset") }
+        guard let (queue, readable, writable) = run.requests.simplest else { return }
+        run.subject.settle()
+        _ = try driver.queues[queue].add(readable: readable, writable: writable)
+        driver.transport.notify(queue: UInt16(queue))
+        for round in 0..<2000 {
+            try turn(run, times: 1)
+            if try !driver.queues[queue].completions().isEmpty { break }
+            guard round < 1999, !run.transport.readStatus().contains(.needsReset) else {
+                throw Failure(description: "case \(run.number): the device does not work after a reset")
+            }
+            run.subject.settle()
+            // Whoever waits for the time, or for a thread.
+            if round > 20 { run.events.clock.advance(by: round < 100 ? 10_000_000 : 1_000_000_000_000) }
+            if round > 4 { usleep(round < 200 ? 50 : 2000) }
+        }
+        run.transport.writeStatus([])
+        try rest(run, "at the end")
+    }
+
+    /// Turns until there is no work. What descriptors say counts too: one that is reported over and over is a spin.
+    private func rest(_ run: Case, _ place: String) throws {
+        for _ in 0..<5000 {
+            let before = Self.now(CLOCK_THREAD_CPUTIME_ID)
+            run.events.turn()
+            let wasReady = run.events.pollOnce()
+            let taken = Self.now(CLOCK_THREAD_CPUTIME_ID) &- before
+            longestTurn = max(longestTurn, taken)
+            guard taken < Self.limit else {
+                throw Failure(description: "case \(run.number): a turn took \(taken / 1_000_000) ms \(place)")
+            }
+            if !wasReady, !run.events.hasWork { return }
+        }
+        throw Failure(description: "case \(run.number): the device does not come to rest \(place)")
     }
 }

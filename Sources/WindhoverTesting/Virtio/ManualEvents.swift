@@ -72,7 +72,16 @@ public final class ManualEvents: EventService, @unchecked Sendable {
     /// - Returns: whether any was ready.
     @discardableResult
     public func poll(milliseconds: Int32 = 0) -> Bool {
+        let wasReady = pollOnce(milliseconds: milliseconds)
+        run()
+        return wasReady
+    }
+
+    /// As `poll`, without the work that it leads to.
+    @discardableResult
+    public func pollOnce(milliseconds: Int32 = 0) -> Bool {
         let watched = state.withLock { $0.watches.filter { !$0.value.readiness.isEmpty } }
+        guard !watched.isEmpty || milliseconds > 0 else { return false }
         var list = watched.map { pollfd(fd: $0.value.descriptor, events: Int16($0.value.readiness.rawValue), revents: 0) }
         let count = unsafe Glibc.poll(&list, nfds_t(list.count), milliseconds)
         if count > 0 {
@@ -80,7 +89,6 @@ public final class ManualEvents: EventService, @unchecked Sendable {
                 watch.value.handler(Readiness(rawValue: UInt32(UInt16(bitPattern: entry.revents))))
             }
         }
-        run()
         return count > 0
     }
 

@@ -31,9 +31,12 @@ public final class MockDriver {
     ///   - wanted: features to accept, of those offered; VERSION_1 always.
     ///   - size: descriptors of each queue; nil for the most that it can have.
     ///   - queueCount: how many queues to use; nil for all.
+    ///   - leavingOut: those of them that the device is not told of.
     /// - Returns: whether the device accepted the features.
     @discardableResult
-    public func start(_ wanted: FeatureSet, size: UInt16? = nil, queueCount: Int? = nil) -> Bool {
+    public func start(
+        _ wanted: FeatureSet, size: UInt16? = nil, queueCount: Int? = nil, leavingOut: Set<UInt16> = []
+    ) -> Bool {
         transport.writeStatus([])
         transport.writeStatus(.acknowledge)
         transport.writeStatus([.acknowledge, .driver])
@@ -45,7 +48,7 @@ public final class MockDriver {
         for index in 0..<UInt16(queueCount ?? transport.registers.queueCount) {
             let size = min(size ?? .max, transport.largestSize(of: index))
             let ring = DriverQueue(index: index, size: size, features: features, driver: self)
-            transport.setUp(queue: index, ring.layout)
+            if !leavingOut.contains(index) { transport.setUp(queue: index, ring.layout) }
             queues.append(ring)
         }
         transport.writeStatus([.acknowledge, .driver, .featuresOK, .driverOK])

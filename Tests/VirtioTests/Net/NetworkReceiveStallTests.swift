@@ -23,6 +23,46 @@ import WindhoverTesting
         #expect(rig.count("receivesWaiting") == 2)
     }
 
+    /// The last look of a turn finds no buffers: the driver is asked to tell of more all the same. HG-28.
+    @Test(arguments: ringKinds) func buffersRunOutAtTheTurnsEnd(ring: FeatureSet) throws {
+        for given in NetworkLane.fairFrames - 4...NetworkLane.fairFrames + 2 {
+            let link = FakeLink()
+            let rig = try NetworkRig([link])
+            rig.driver.start(ring, size: 256)
+            link.bring([.frame(0)])
+            rig.events.run()
+            // The device has asked for buffers, has got one, and needs not be told of the next ones.
+            try rig.give(1)
+            for _ in 0..<given { try rig.receive.add(writable: [256]) }
+            link.bring((1...given + 3).map { .frame($0) })
+            rig.events.run()
+            #expect(try rig.frames().count == 1 + given)
+            try rig.give(8)
+            #expect(try rig.frames().map(\.payload) == (given + 1...given + 3).map { .frame($0) }, "\(given) buffers")
+        }
+    }
+
+    /// A receive queue that is broken takes nothing: the link is not waited for, which would report its frames over and over.
+    @Test(arguments: ringKinds) func aBrokenQueueIsNotWaitedFor(ring: FeatureSet) throws {
+        let link = FakeLink()
+        let rig = try NetworkRig([link])
+        rig.driver.start(ring, size: 8)
+        try rig.receive.add(readable: [[1, 2, 3]])
+        rig.driver.transport.notify(queue: 0)
+        link.bring([.frame(1)])
+        rig.events.run()
+        #expect(rig.driver.transport.readStatus().contains(.needsReset))
+        #expect(link.awaited == [])
+        // The other direction goes on, and does not wait for it either.
+        try rig.send([.frame(2)])
+        #expect(link.awaited == [] && link.sent == [.frame(2)])
+        rig.driver.start(ring, size: 8)
+        rig.events.run()
+        try rig.give(1)
+        #expect(try rig.frames().map(\.payload) == [.frame(1)])
+        #expect(link.awaited == .readable)
+    }
+
     /// Fill, drain and refill, and a notification that means nothing, in every order of five steps: afterwards
     /// all that came in is there.
     @Test(arguments: [[], .eventIndex, .packedRing, [.packedRing, .eventIndex, .netMergeableBuffers]] as [FeatureSet])

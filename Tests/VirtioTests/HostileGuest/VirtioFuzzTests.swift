@@ -1,0 +1,30 @@
+import Testing
+import WindhoverTesting
+
+@testable import Virtio
+
+/// A few hundred cases of `fuzz-virtio` for every device behind both transports; the program itself runs for as long as wanted.
+@Suite(.serialized) struct VirtioFuzzTests {
+    static let places = FuzzSubject.allCases.flatMap { subject in
+        TransportKind.allCases.map { HostilePlace(subject: subject, kind: $0) }
+    }
+
+    @Test(arguments: places) func anyDriver(place: HostilePlace) throws {
+        let fuzzer = VirtioFuzzer(seed: 20_26, subject: place.subject.make, transport: place.kind.driver)
+        try fuzzer.run(count: 12)
+        #expect(fuzzer.cases == 12)
+        // That it comes to something: devices that do nothing prove nothing.
+        #expect(fuzzer.counts["requests that came back", default: 0] > 20)
+        let work: [String] =
+            switch place.subject {
+            case .entropy: ["bytes"]
+            case .blockNull, .blockThreads, .blockRing, .blockQCOW2, .blockMutated:
+                ["reads", "writes", "flushes", "discards", "writeZeroes", "errors"]
+            case .net, .netStream, .netQueues: ["framesReceived", "framesSent"]
+            case .console: ["bytesSent", "bytesReceived"]
+            case .balloon: ["bytesInflated", "bytesReleased", "bytesReported"]
+            case .socket: ["connections", "bytesToHost", "resets"]
+            }
+        for name in work { #expect(fuzzer.counts[name, default: 0] > 0, "\(name)") }
+    }
+}
