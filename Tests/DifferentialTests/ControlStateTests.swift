@@ -31,6 +31,12 @@ import WindhoverTesting
             if ControlReference.qemu.omission(of: program) == nil { comparable += 1 }
         }
         for kind in ControlItem.allCases { #expect(kinds[kind, default: 0] >= 10, "\(kind)") }
+        // The rarest is one in some thousands.
+        var number = 2000
+        while traits.count < ControlProgram.Trait.allCases.count, number < 40000 {
+            traits.formUnion(generator.program(number).traits)
+            number += 1
+        }
         for trait in ControlProgram.Trait.allCases { #expect(traits.contains(trait), "\(trait)") }
         #expect(modes.count == ControlProgram.Mode.allCases.count)
         #expect(comparable > 1000)

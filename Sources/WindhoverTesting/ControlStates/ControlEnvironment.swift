@@ -47,8 +47,9 @@ struct ControlEnvironment: Sendable {
     private static func putDescriptors(_ isLong: Bool, in memory: inout [UInt8]) {
         let code = isLong ? flat64 : flat
         let entries: [UInt64] = [
-            0, descriptor(access: 0x9B, flags: code), descriptor(access: 0x93, flags: flat), descriptor(access: 0x9B, flags: flat),
-            descriptor(access: 0xF3, flags: flat), descriptor(access: 0xFB, flags: code), descriptor(access: 0xFB, flags: flat),
+            0, descriptor(access: 0x9B, flags: code), descriptor(access: 0x93, flags: flat),
+            descriptor(access: 0x9B, flags: flat), descriptor(access: 0xF3, flags: flat),
+            descriptor(access: 0xFB, flags: code), descriptor(access: 0xFB, flags: flat),
             descriptor(access: 0x9B, flags: flat16),
             // Programs of 32-bit modes begin with an LTR of it.
             descriptor(base: UInt32(ControlLayout.tss), limit: 0x67, access: isLong ? 0x8B : 0x89, flags: 0), 0,
@@ -86,7 +87,8 @@ struct ControlEnvironment: Sendable {
         let reserved: UInt64 = wide ? 1 << 51 : 0
         return [
             page | 7, page | 5, 0, page | 3, page | 7 | never, page | 7 | reserved, page | 1, page | 5 | never,
-            page | 0xFFE, page | 0x107, page | 0x9F, page | 0x67, page | 0x47, page | 1 | never, page | 0x25, page | 0x27 | reserved,
+            page | 0xFFE, page | 0x107, page | 0x9F, page | 0x67, page | 0x47, page | 1 | never, page | 0x25,
+            page | 0x27 | reserved,
         ]
     }
 
@@ -183,6 +185,9 @@ struct ControlEnvironment: Sendable {
             system.ldtr.unusable = true
         }
         var state = VCPUState()
+        // Where no code is: B0 to B3 of DR6 may tell of breakpoints that are not enabled. Source: [SDM3 §18.2.3].
+        (state.debug.dr0, state.debug.dr1) = (0x7777_0000, 0x7777_0010)
+        (state.debug.dr2, state.debug.dr3) = (0x7777_0020, 0x7777_0030)
         state.general = general
         state.system = system
         state.msrs = msrs.map { ModelSpecificRegister(index: $0.index, value: $0.value) }

@@ -73,7 +73,8 @@ extension ControlDraft {
         emit(0x0F, 0x01)
         guard load else {
             let isAimed = random.oneIn(4) && bits > 16 && isPaged
-            absolute(isInterrupt ? 1 : 0, isAimed ? ControlLayout.test + UInt64(random.below(16)) << 12 + 0x20 : ControlLayout.data + 0x20)
+            let page = isAimed ? ControlLayout.test + UInt64(random.below(16)) << 12 : ControlLayout.data
+            absolute(isInterrupt ? 1 : 0, page + 0x20)
             return note(.storeTable, isInterrupt ? "idt" : "gdt")
         }
         var base = isInterrupt ? (mode == .real16 ? 0 : ControlLayout.idt) : ControlLayout.gdt
@@ -277,7 +278,8 @@ extension ControlDraft {
             traits.insert(.nonCanonicalStack)
             stack = 0x8000_0000_0000
         } else {
-            stack = isPaged ? pick([0x3F00_0010, ControlLayout.test + 0x1100, ControlLayout.test + 0x3100, 0x4702]) : pick([0x4702, 0x4600])
+            let test = ControlLayout.test
+            stack = isPaged ? pick([0x3F00_0010, test + 0x1100, test + 0x3100, 0x4702]) : pick([0x4702, 0x4600])
         }
         set(4, stack)
         switch random.below(4) {

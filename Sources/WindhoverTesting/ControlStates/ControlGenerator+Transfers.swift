@@ -38,9 +38,9 @@ extension ControlDraft {
         guard descriptor >> 44 & 1 == 0 else { return }
         let type = descriptor >> 40 & 15
         if !isLong, [1, 5, 9].contains(type) { traits.insert(.taskSwitch) }
-        if !isCall, type & 7 == 4, let code = self.descriptor(UInt16(truncatingIfNeeded: descriptor >> 16)), code >> 47 & 1 == 0 {
-            traits.insert(.absentCode)
-        }
+        guard !isCall, type & 7 == 4 else { return }
+        let code = self.descriptor(UInt16(truncatingIfNeeded: descriptor >> 16))
+        if let code, code >> 47 & 1 == 0 { traits.insert(.absentCode) }
     }
 
     private mutating func noteFar(_ isCall: Bool, _ text: String) { note(isCall ? .farCall : .farJump, text) }
@@ -118,7 +118,9 @@ extension ControlDraft {
         if size == 2 { flags &= 0xFFFF }
         if flags & 0x100 != 0 { traits.insert(.debugException) }
         if bits == 64, size < 8 { traits.insert(.narrowReturn) }
-        let stackSelector: UInt16 = random.oneIn(6) ? drawSelector() : level == 3 ? 0x23 : random.oneIn(4) && known.bits == 64 ? 0 : 0x10
+        if flags & 0x1_0000 != 0 { traits.insert(.resumeFlag) }
+        let usual: UInt16 = level == 3 ? 0x23 : random.oneIn(4) && known.bits == 64 ? 0 : 0x10
+        let stackSelector = random.oneIn(6) ? drawSelector() : usual
         var stack: UInt64 = 0x4700
         if size == 8, random.oneIn(12) {
             traits.insert(.nonCanonicalStack)
@@ -221,7 +223,10 @@ extension ControlDraft {
         case 0xC000_0084:
             value = pick([0, 0x4_7700, 0x4_7FD5, 0xFFFF_FFFF])
             if value & 0x8D5 != 0x8D5 { traits.insert(.arithmeticMask) }
-        case 0x277: value = pick([0x0007_0406_0007_0406, 0, 0x0102_0304_0506_0700, 0x0007_0406_0007_0408, 0x0101_0101_0505_0404, 2])
+        case 0x277:
+            value = pick([
+                0x0007_0406_0007_0406, 0, 0x0102_0304_0506_0700, 0x0007_0406_0007_0408, 0x0101_0101_0505_0404, 2,
+            ])
         case 0x174: value = pick([0, 8, 0x1B, 3])
         case 0x175, 0x176: value = pick([ControlLayout.data, 0x2480])
         case 0x4000_00FF: value = 0

@@ -4,20 +4,21 @@ public struct ControlGenerator: Sendable {
 
     public init(seed: UInt64) { self.seed = seed }
 
-    /// Each mode has every fifth program, but for long mode, which has two of them.
+    /// Each mode has every sixth program, long mode two of six.
     private static let modes: [ControlProgram.Mode] = [.long64, .pae32, .paged32, .real16, .long64, .flat32]
 
     public func program(_ number: Int) -> ControlProgram {
         let mode = Self.modes[number % Self.modes.count]
-        var draft = ControlDraft(mode: mode, random: SeededRandom(seed: seed &+ UInt64(truncatingIfNeeded: number) &* 0xD6E8_FEB8_6659_FD93))
+        let own = seed &+ UInt64(truncatingIfNeeded: number) &* 0xD6E8_FEB8_6659_FD93
+        var draft = ControlDraft(mode: mode, random: SeededRandom(seed: own))
         draft.drawTables()
-        // KVM's own TR, busy as a processor has it, is what QEMU's TCG cannot take a stack from: it ends with "invalid tss type".
+        // From a TR that is busy, as processors have it, QEMU's TCG cannot take a stack: it ends with "invalid tss type".
         if mode.bits == 32 { draft.loadTask() }
         for _ in 0...draft.random.below(6) { draft.drawItem() }
         draft.end()
         return ControlProgram(
-            seed: seed, number: number, mode: mode, items: draft.items, kinds: draft.kinds, traits: draft.traits, code: draft.code,
-            patches: draft.patches, hasLDT: draft.hasLDT)
+            seed: seed, number: number, mode: mode, items: draft.items, kinds: draft.kinds, traits: draft.traits,
+            code: draft.code, patches: draft.patches, hasLDT: draft.hasLDT)
     }
 }
 
@@ -139,12 +140,15 @@ struct ControlDraft {
     }
 
     /// What may lead from 64-bit code to other.
-    private static let leaves64: [ControlItem] = [.farJump, .farCall, .farReturn, .interruptReturn, .systemReturn, .softwareInterrupt]
+    private static let leaves64: [ControlItem] = [
+        .farJump, .farCall, .farReturn, .interruptReturn, .systemReturn, .softwareInterrupt,
+    ]
 
     /// What this program has in its GDT, where that is its own.
     func descriptor(_ selector: UInt16) -> UInt64? {
         let address = ControlLayout.gdt + UInt64(selector & 0xFFF8)
-        guard selector & 4 == 0, let patch = patches.last(where: { $0.address == address && $0.bytes.count >= 8 }) else { return nil }
+        let patch = patches.last { $0.address == address && $0.bytes.count >= 8 }
+        guard selector & 4 == 0, let patch else { return nil }
         return patch.bytes.prefix(8).reversed().reduce(0) { $0 << 8 | UInt64($1) }
     }
 
@@ -174,14 +178,16 @@ struct ControlDraft {
                 access: present | dpl << 5 | type, flags: pick([0, 0, 8]))
         }
         let type: UInt8 = pick([0x10, 0x12, 0x12, 0x16, 0x14, 0x18, 0x1A, 0x1A, 0x1C, 0x1E, 0x1E])
-        let flags: UInt8 = type & 8 != 0 ? pick(isLong ? [0xA, 0xA, 0xC, 0x8] : [0xC, 0xC, 0xC, 0x8]) : pick([0xC, 0xC, 0x8, 0x4])
+        let isCode = type & 8 != 0
+        let flags: UInt8 = pick(isCode ? isLong ? [0xA, 0xA, 0xC, 0x8] : [0xC, 0xC, 0xC, 0x8] : [0xC, 0xC, 0x8, 0x4])
         if isLong, type & 8 != 0, random.oneIn(40) {
             traits.insert(.longAndBig)
             return ControlEnvironment.descriptor(access: present | dpl << 5 | type, flags: 0xE)
         }
         let limit: UInt32 = type & 0xC == 4 ? pick([0, 0, 0x4FF0, 0xFFFFF]) : pick([0xFFFFF, 0xFFFFF, 0xFFFFF, 0xFFF, 5])
         return ControlEnvironment.descriptor(
-            base: pick([0, 0, 0, 0, 0x100]), limit: limit, access: present | dpl << 5 | type | UInt8(random.below(2)), flags: flags)
+            base: pick([0, 0, 0, 0, 0x100]), limit: limit, access: present | dpl << 5 | type | UInt8(random.below(2)),
+            flags: flags)
     }
 
     /// Where a branch leads, if not on.
@@ -191,7 +197,8 @@ struct ControlDraft {
             traits.insert(.nonCanonicalTarget)
             return pick([0x8000_0000_0000, 0xFFFF_7FFF_FFFF_FFFF])
         }
-        return isPaged && size >= 4 ? pick([0x3F00_0000, 0x2480, ControlLayout.test + 0x4010, ControlLayout.test + 0x3010]) : 0x2480
+        guard isPaged, size >= 4 else { return 0x2480 }
+        return pick([0x3F00_0000, 0x2480, ControlLayout.test + 0x4010, ControlLayout.test + 0x3010])
     }
 
     mutating func drawGate(isCall: Bool) -> ControlGate {
@@ -231,7 +238,9 @@ struct ControlDraft {
         if random.oneIn(4) {
             let vector = pick([1, 3, 6, 8, 10, 11, 12, 13, 13, 14, 14] as [UInt64])
             var gate = drawGate(isCall: false)
-            if gate.target > ControlLayout.handlers, gate.target < ControlLayout.idt { gate.target = ControlLayout.handlers + 4 * vector }
+            // Its handler is its own, so that the end tells which exception it was.
+            let isHandler = gate.target > ControlLayout.handlers && gate.target < ControlLayout.idt
+            if isHandler { gate.target = ControlLayout.handlers + 4 * vector }
             if isLong, gate.low != 0 { traits.insert(.interruptStack) }
             oddGate = vector
             patches.append((ControlLayout.idt + size * vector, gate.bytes(isLong: isLong)))

@@ -48,6 +48,8 @@ public struct ControlProgram: Sendable {
         case oddGateAfterExit
         /// SYSCALL with an IA32_FMASK that leaves arithmetic flags.
         case arithmeticMask
+        /// IRET that sets RFLAGS.RF.
+        case resumeFlag
         /// IRET in 64-bit code with an operand size of 16 or 32 bits.
         case narrowReturn
         /// CR0 or CR4 with bits past the 32nd.
@@ -75,7 +77,8 @@ public struct ControlProgram: Sendable {
         let places = patches.map { patch in
             String(patch.address, radix: 16) + "=" + patch.bytes.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined()
         }
-        return "\(number) \(mode.rawValue) [\(traits)]: \(items.joined(separator: "; ")) | code \(bytes) | \(places.joined(separator: " "))"
+        let what = items.joined(separator: "; ")
+        return "\(number) \(mode.rawValue) [\(traits)]: \(what) | code \(bytes) | \(places.joined(separator: " "))"
     }
 }
 

@@ -3,11 +3,13 @@ internal import VMCore
 /// What a reference gets wrong, or what the manuals leave open and it does in its own way: a place in the outcome that is
 /// then compared with neither engine's answer in it.
 public enum ControlQuirk: String, CaseIterable, Sendable {
-    /// The frame of a fault has RFLAGS.RF clear. Source: [SDM3 §18.3.1.1] has it set for every fault but instruction breakpoints.
+    /// The frame of a fault has RFLAGS.RF clear.
+    /// Source: [SDM3 §18.3.1.1] has it set for every fault but instruction breakpoints.
     case noResumeFlag = "no-resume-flag"
     /// The error code of a fault met in the delivery of an exception has EXT clear. Source: [SDM3 §6.13].
     case noExternalBit = "no-external-bit"
-    /// A walk that ends in a page fault has set accessed bits in the directories on its way. Source: [SDM3 §4.8] leaves it open.
+    /// A walk that ends in a page fault has set accessed bits in the directories on its way.
+    /// Source: [SDM3 §4.8] leaves it open.
     case accessedBeforeFault = "accessed-before-fault"
     /// PAE's pointers get an accessed bit, which they do not have. Source: [SDM3 §4.4.1].
     case accessedPointer = "accessed-pointer"

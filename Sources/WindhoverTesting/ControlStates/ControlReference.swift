@@ -27,6 +27,7 @@ public struct ControlReference: Sendable {
             .absentCode: "QEMU's TCG raises #GP where code behind a gate is not present",
             .longAndBig: "QEMU's TCG takes code that is both of 64 and of 32 bits",
             .nullTask: "QEMU's TCG loads a null selector into TR",
+            .resumeFlag: "QEMU's TCG clears RF at the end of what it translates at once, not of the instruction",
             .reservedCR3: "QEMU's TCG takes reserved bits in CR3, with which KVM cannot enter the guest any more",
             .interruptStack: "QEMU's TCG makes SS null with every interrupt stack",
             .oddGateAfterExit: "QEMU's TCG does not combine a fault with one that a hypervisor has injected",

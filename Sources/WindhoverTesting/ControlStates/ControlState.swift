@@ -68,8 +68,8 @@ extension ControlOutcome {
         let numbers: [(String, UInt64)] = [
             ("rax", g.rax), ("rcx", g.rcx), ("rdx", g.rdx), ("rbx", g.rbx), ("rsp", g.rsp), ("rbp", g.rbp), ("rsi", g.rsi),
             ("rdi", g.rdi), ("r8", g.r8), ("r9", g.r9), ("r10", g.r10), ("r11", g.r11), ("r12", g.r12), ("r13", g.r13),
-            ("r14", g.r14), ("r15", g.r15), ("rip", g.rip), ("rflags", g.rflags), ("cr0", s.cr0), ("cr2", s.cr2), ("cr3", s.cr3),
-            ("cr4", s.cr4), ("cr8", s.cr8), ("efer", s.efer), ("dr0", state.debug.dr0), ("dr1", state.debug.dr1),
+            ("r14", g.r14), ("r15", g.r15), ("rip", g.rip), ("rflags", g.rflags), ("cr0", s.cr0), ("cr2", s.cr2),
+            ("cr3", s.cr3), ("cr4", s.cr4), ("cr8", s.cr8), ("efer", s.efer), ("dr0", state.debug.dr0), ("dr1", state.debug.dr1),
             ("dr2", state.debug.dr2), ("dr3", state.debug.dr3), ("dr6", state.debug.dr6), ("dr7", state.debug.dr7),
         ]
         var fields = numbers.map { Field($0.0, short($0.1)) }
@@ -79,7 +79,7 @@ extension ControlOutcome {
             ("cs", s.cs), ("ss", s.ss), ("ds", s.ds), ("es", s.es), ("fs", s.fs), ("gs", s.gs), ("ldtr", s.ldtr), ("tr", s.tr),
         ]
         for (name, segment) in segments {
-            fields.append(Field(name, text(segment, s, isStack: name == "ss")))
+            fields.append(Field(name, text(segment, s, name)))
         }
         for register in ControlEnvironment.msrs {
             let value = state.msrs.first { $0.index == register.index }?.value
@@ -91,19 +91,20 @@ extension ControlOutcome {
     /// Selector, and the hidden part as far as all engines keep it:
     /// - of an unusable register, nothing: VMX has a bit for it, SVM an absent segment, and whether a null selector leaves
     ///   the base of FS and GS is each vendor's own ([SDM2 MOV], [APM2 §4.5.3]);
-    ///   Long mode's SS with a null selector is one, though QEMU makes it a flat segment;
+    ///   Long mode's SS and any LDTR with a null selector are such, though QEMU keeps something there;
     /// - in real mode, selector, base and limit: VMX runs it in virtual-8086 mode's segments;
     /// - G is told by the limit, and KVM on SVM computes it from there;
     /// - the accessed bit is set in what is loaded, which KVM on SVM sees to itself.
-    private static func text(_ segment: SegmentState, _ system: SystemRegisters, isStack: Bool) -> String {
+    private static func text(_ segment: SegmentState, _ system: SystemRegisters, _ name: String) -> String {
         let selector = short(segment.selector)
-        let isNullStack = isStack && system.efer & 0x400 != 0 && segment.selector & 0xFFFC == 0
-        if segment.unusable || !segment.present || isNullStack { return selector + ":unusable" }
-        if system.cr0 & 1 == 0, segment.codeOrData { return "\(selector):\(short(segment.base)):\(short(UInt64(segment.limit)))" }
+        let isNull = segment.selector & 0xFFFC == 0 && (name == "ldtr" || name == "ss" && system.efer & 0x400 != 0)
+        if segment.unusable || !segment.present || isNull { return selector + ":unusable" }
+        let place = "\(selector):\(short(segment.base)):\(short(UInt64(segment.limit)))"
+        if system.cr0 & 1 == 0, segment.codeOrData { return place }
         let type = segment.codeOrData ? segment.type | 1 : segment.type
         let flags = [(segment.codeOrData, "s"), (segment.big, "b"), (segment.long, "l"), (segment.available, "a")]
         let letters = flags.filter(\.0).map(\.1).joined()
-        return "\(selector):\(short(segment.base)):\(short(UInt64(segment.limit))):\(short(UInt64(type)))\(letters)\(segment.dpl)"
+        return "\(place):\(short(UInt64(type)))\(letters)\(segment.dpl)"
     }
 
     /// Runs of bytes that differ, at most 7 equal ones between two.
