@@ -94,6 +94,16 @@ import VMCore
         #expect(try machine.read(0x15000) == 0x15010)
     }
 
+    /// Whoever handles #DB may touch the debug registers: that of INT1 too, not that of INT n. Source: [SDM3 §18.2.4].
+    @Test(arguments: [([0xF1], 0x400), ([0xCD, 0x01], 0x2400)] as [([UInt8], UInt64)])
+    func generalDetectEndsWithADebugException(code: [UInt8], dr7: UInt64) throws {
+        let machine = try BareMachine()
+        machine.general.rax = 0x2400
+        // mov %rax, %dr7
+        #expect(try machine.run([0x0F, 0x23, 0xF8] + code).vector == 1)
+        #expect(try machine.cpu.state().debug.dr7 == dr7)
+    }
+
     /// The stores of a repetition that lie within the segment are made before the one that does not faults.
     @Test func aRepetitionRunsToTheLimit() throws {
         let machine = try BareMachine()
