@@ -289,6 +289,8 @@ public import VMCore
             system.apic_base = current.apic_base
         }
         try descriptor.call(CKVM_SET_SREGS, "KVM_SET_SREGS", &system)
+        // Without a local APIC in the kernel KVM takes CR8 from here at every KVM_RUN, whatever KVM_SET_SREGS said.
+        unsafe run_.pointee.cr8 = state.system.cr8
         var registers = state.general.kernel
         try descriptor.call(CKVM_SET_REGS, "KVM_SET_REGS", &registers)
         if !state.extended.isEmpty { try setExtendedState(state.extended, xcr0: state.xcr0) }
@@ -316,6 +318,7 @@ public import VMCore
         var current = kvm_sregs()
         try descriptor.call(CKVM_GET_SREGS, "KVM_GET_SREGS", &current)
         kernel.apic_base = current.apic_base
+        unsafe run_.pointee.cr8 = system.cr8
         if hasSyncRegisters {
             // Taken over by the first KVM_RUN: no call of their own.
             let sync = unsafe ckvm_sync_regs(run_)

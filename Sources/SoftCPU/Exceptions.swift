@@ -137,19 +137,16 @@ extension CPU {
         let user = newCPL == 3
         var flags = rflags
         if event.kind == .exception, isFaultWithRestart(event.vector) { flags |= RFLAGS.rf }
-        // Nothing changes before all five or six words are written.
+        // No register changes before all five or six words are written.
         let frame = rsp &- (event.code >= 0 ? 48 : 40)
         guard isCanonical(frame) else { throw .stack(event.external) }
-        var at = frame
-        if event.code >= 0 {
-            try storeFrame(at, UInt64(UInt32(bitPattern: event.code)), user)
-            at &+= 8
-        }
-        try storeFrame(at, s.rip, user)
-        try storeFrame(at &+ 8, UInt64(cs.selector), user)
-        try storeFrame(at &+ 16, flags, user)
-        try storeFrame(at &+ 24, self[4], user)
-        try storeFrame(at &+ 32, UInt64(ss.selector), user)
+        // From the top, as pushes: CR2 of a fault and what is written before it depend on that.
+        try storeFrame(rsp &- 8, UInt64(ss.selector), user)
+        try storeFrame(rsp &- 16, self[4], user)
+        try storeFrame(rsp &- 24, flags, user)
+        try storeFrame(rsp &- 32, UInt64(cs.selector), user)
+        try storeFrame(rsp &- 40, s.rip, user)
+        if event.code >= 0 { try storeFrame(frame, UInt64(UInt32(bitPattern: event.code)), user) }
 
         try markAccessed(selector, descriptor)
         let changes = newCPL != s.cpl

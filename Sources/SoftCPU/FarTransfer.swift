@@ -513,6 +513,8 @@ extension CPU {
         do throws(Fault) {
             try deliverSoftware(event)
             s.stepTrap = StepTrap.never
+            // INT1's is a debug exception. Source: [SDM3 §18.2.4].
+            if vector == 1, kind == .exception { s.dr7 &= ~0x2000 }
         } catch {
             // The instruction itself faults.
             s.rip = start

@@ -12,9 +12,14 @@ import Musl
 /// Usage: `conformance [WORD]...` runs the cases whose line holds every WORD. A line a case, tab-separated:
 /// `passed`, `failed` or `absent`; the engine; the case; what was found wrong. The last line counts them.
 /// The exit status is 1 where a case failed, or none ran.
+///
+/// `conformance states ...` compares privileged programs instead: see States.swift.
 @main
 struct Conformance {
     static func main() {
+        if CommandLine.arguments.dropFirst().first == "states" {
+            exit(ControlStates.run(Array(CommandLine.arguments.dropFirst(2))) ? 0 : 1)
+        }
         let words = CommandLine.arguments.dropFirst()
         var passed = 0
         var failed = 0
@@ -46,7 +51,7 @@ struct Conformance {
     }
 
     /// At once, so that what was found before a crash is known after it.
-    private static func say(_ line: String) {
+    static func say(_ line: String) {
         let bytes = Array((line.split(whereSeparator: \.isNewline).joined(separator: " ") + "\n").utf8)
         var written = 0
         while written < bytes.count {

@@ -75,6 +75,35 @@ import VMCore
         #expect(outcome.top == 1)
     }
 
+    /// A frame is pushed from the top: what there is room for is written, and CR2 is where there is none.
+    /// Source: [SDM2 INT n], which pushes SS first.
+    @Test func aFrameIsPushedFromTheTop() throws {
+        let machine = try BareMachine()
+        try machine.write(0, at: BareMachine.table + 0x14 * 8)
+        machine.general.rsp = 0x15010
+        // The page fault has a stack of its own.
+        try machine.write(0x12800, at: 0x9000 + 0x24)
+        let gate: UInt64 = 0x6000 + 14 * 16
+        try machine.write(machine.read(gate) | 1 << 32, at: gate)
+        // ud2
+        let outcome = try machine.run([0x0F, 0x0B])
+        #expect(outcome.vector == 14)
+        #expect(outcome.top == 2)
+        #expect(outcome.cr2 == 0x14FF8)
+        #expect(try machine.read(0x15008) == 0x10)
+        #expect(try machine.read(0x15000) == 0x15010)
+    }
+
+    /// Whoever handles #DB may touch the debug registers: that of INT1 too, not that of INT n. Source: [SDM3 §18.2.4].
+    @Test(arguments: [([0xF1], 0x400), ([0xCD, 0x01], 0x2400)] as [([UInt8], UInt64)])
+    func generalDetectEndsWithADebugException(code: [UInt8], dr7: UInt64) throws {
+        let machine = try BareMachine()
+        machine.general.rax = 0x2400
+        // mov %rax, %dr7
+        #expect(try machine.run([0x0F, 0x23, 0xF8] + code).vector == 1)
+        #expect(try machine.cpu.state().debug.dr7 == dr7)
+    }
+
     /// The stores of a repetition that lie within the segment are made before the one that does not faults.
     @Test func aRepetitionRunsToTheLimit() throws {
         let machine = try BareMachine()

@@ -145,7 +145,8 @@ struct BoxParts: Sendable {
             try files.createDirectory(atPath: place, withIntermediateDirectories: true)
             try scenario.command.write(toFile: place + "/command", atomically: false, encoding: .utf8)
             try "\(scenario.limit)".write(toFile: place + "/limit", atomically: false, encoding: .utf8)
-            if !scenario.input.isEmpty { try Data(scenario.input).write(to: URL(fileURLWithPath: place + "/input")) }
+            let input = try scenario.makeInput?() ?? scenario.input
+            if !input.isEmpty { try Data(input).write(to: URL(fileURLWithPath: place + "/input")) }
         }
     }
 }

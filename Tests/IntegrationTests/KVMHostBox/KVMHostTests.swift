@@ -127,6 +127,31 @@ extension SlowTiers {
         #expect(row.line(in: "passed\tinterpreter\tone case\t\n") == nil)
     }
 
+    /// The judge of the privileged programs sees what the box saw, and misses what it did not see.
+    @Test func differencesInPrivilegedProgramsAreNoticed() throws {
+        let programs = PrivilegedPrograms(.intel)
+        let machine = try ControlMachine(.interpreter(localAPICs: false), reference: programs.reference)
+        let generator = ControlGenerator(seed: PrivilegedPrograms.seed)
+        let compared = (0..<programs.count).filter { programs.reference.omission(of: generator.program($0)) == nil }
+        let planted = try #require(compared.first), other = try #require(compared.last)
+        let line = try ControlReport.line(planted, machine.run(generator.program(planted)))
+        func verdict(_ lines: [String], _ different: Int) -> String? {
+            let end = "\(programs.count) programs, \(compared.count) compared, \(different) differ\n"
+            let result = ScenarioResult(status: 1, seconds: 1, output: lines.map { $0 + "\n" }.joined() + end, error: "")
+            if case .failed(let problem) = programs.judge(result) { return problem }
+            return nil
+        }
+        #expect(verdict([line], 1) == nil)
+        #expect(verdict([], 0) != nil)
+        let wrong = try #require(ControlOutcome("end=d rip=1"))
+        #expect(verdict([line, ControlReport.line(other, wrong)], 2)?.contains("rip: ") == true)
+        if case .failed = programs.judge(ScenarioResult(status: 1, seconds: 1, output: line, error: "")) {} else {
+            Issue.record("a report without its end")
+        }
+        let digests = try programs.digests()
+        #expect(digests.count == programs.count * 9)
+    }
+
     @Test func scenariosHaveNamesOfTheirOwn() {
         for box in Box.allCases {
             let names = Scenario.all(in: box).map(\.name)

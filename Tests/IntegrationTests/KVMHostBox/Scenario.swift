@@ -12,6 +12,8 @@ struct Scenario: Sendable {
     /// A script for the box's shell, in an empty directory of its own.
     var command: String
     var input: [UInt8] = []
+    /// Makes the input where that takes long: only for a scenario that is run.
+    var makeInput: (@Sendable () throws -> [UInt8])?
     /// The box's seconds, which the box itself enforces.
     var limit = 120
     /// Boxes that it runs in.
