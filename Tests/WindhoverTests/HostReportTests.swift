@@ -31,6 +31,15 @@ import Testing
         report.checks.first { $0.subject == subject }
     }
 
+    @Test func networks() {
+        #expect(check(report { _ in }, "networks")?.finding == "user, tap")
+        let without = check(report { $0.hasPasst = false }, "networks")
+        #expect(without?.level == .warning)
+        #expect(without?.remedy?.contains("apt-get install passt") == true)
+        #expect(check(report { $0.hasTap = false }, "networks")?.finding.contains("/dev/net/tun") == true)
+        #expect(report { $0.hasPasst = false }.exitStatus == .success, "guests run all the same")
+    }
+
     @Test func aGoodHost() {
         let report = HostReport(good)
         #expect(report.exitStatus == .success)
@@ -140,15 +149,6 @@ import Testing
         #expect(facts.vendor == "AuthenticAMD")
         #expect(facts.processor == "AMD EPYC")
         #expect(facts.flags == ["fpu", "svm", "lm"])
-    }
-
-    @Test func networks() {
-        #expect(check(report { _ in }, "networks")?.finding == "user, tap")
-        let without = check(report { $0.hasPasst = false }, "networks")
-        #expect(without?.level == .warning)
-        #expect(without?.remedy?.contains("apt-get install passt") == true)
-        #expect(check(report { $0.hasTap = false }, "networks")?.finding.contains("/dev/net/tun") == true)
-        #expect(report { $0.hasPasst = false }.exitStatus == .success, "guests run all the same")
     }
 
     @Test func memory() {
