@@ -8,8 +8,26 @@ internal import VMCore
 final class Doorbells: Sendable {
     private struct Entry {
         var doorbell: Doorbell
-        var descriptor: Int32
+        var event: Event
         var token: UInt64
+    }
+
+    /// An eventfd, open as long as its watcher may still look at it: a guest takes its doorbells away at any moment, also while
+    /// the event loop answers one, and the number must not be another descriptor's by then.
+    private final class Event: Sendable {
+        let descriptor: Int32
+
+        init?() {
+            descriptor = eventfd(0, chost_eventfd_flags)
+            guard descriptor >= 0 else { return nil }
+        }
+
+        deinit { close(descriptor) }
+
+        func clear() {
+            var count: UInt64 = 0
+            _ = unsafe Glibc.read(descriptor, &count, 8)
+        }
     }
 
     private let engine: any Engine
@@ -25,23 +43,16 @@ final class Doorbells: Sendable {
     /// - Returns: whether the engine rings it. A host without descriptors left is no reason to stop: the bus does it.
     @discardableResult
     func add(_ doorbell: Doorbell, _ handler: @escaping @Sendable () -> Void) -> Bool {
-        let descriptor = eventfd(0, chost_eventfd_flags)
-        guard descriptor >= 0 else { return false }
-        guard engine.attach(doorbell, to: descriptor) else {
-            close(descriptor)
-            return false
-        }
-        let token = events.watch(descriptor, for: .readable) { _ in
-            var count: UInt64 = 0
-            _ = unsafe Glibc.read(descriptor, &count, 8)
+        guard let event = Event(), engine.attach(doorbell, to: event.descriptor) else { return false }
+        let token = events.watch(event.descriptor, for: .readable) { _ in
+            event.clear()
             handler()
         }
         guard let token else {
-            engine.detach(doorbell, from: descriptor)
-            close(descriptor)
+            engine.detach(doorbell, from: event.descriptor)
             return false
         }
-        entries.withLock { $0.append(Entry(doorbell: doorbell, descriptor: descriptor, token: token)) }
+        entries.withLock { $0.append(Entry(doorbell: doorbell, event: event, token: token)) }
         return true
     }
 
@@ -52,9 +63,8 @@ final class Doorbells: Sendable {
             return entries.filter { isGone($0.doorbell) }
         }
         for entry in gone {
-            engine.detach(entry.doorbell, from: entry.descriptor)
-            events.unwatch(entry.descriptor, token: entry.token)
-            close(entry.descriptor)
+            engine.detach(entry.doorbell, from: entry.event.descriptor)
+            events.unwatch(entry.event.descriptor, token: entry.token)
         }
     }
 

@@ -4,7 +4,7 @@ public import VMCore
 /// A disk for the guest, over an image.
 ///
 /// Requests are taken on the event loop, a fair share of each queue's at a time, and finish in any order. What is under way is
-/// bounded by the queues' sizes. A reset waits for the host; see `stop`.
+/// bounded. A reset waits for the host; see `stop`.
 ///
 /// Not emulated: SIZE_MAX (a segment may have any size), GEOMETRY, LIFETIME, SECURE_ERASE, zoned disks, the SCSI commands of
 /// the devices before version 1, and a capacity that changes.
