@@ -59,6 +59,26 @@ extension Scenario {
         return scenarios
     }
 
+    /// A disk behind each transport, with each set of interrupt controllers: what the guest writes is in the file.
+    private static let disks: [Scenario] = ["mmio", "pci"].flatMap { transport in
+        ["kernel", "split"].map { chips in
+            let script = """
+                dd if=/dev/urandom of=/run/data bs=64k count=32 2>/dev/null
+                dd if=/run/data of=/dev/vda bs=64k conv=fsync 2>/dev/null
+                echo 3 > /proc/sys/vm/drop_caches
+                dd if=/dev/vda bs=64k count=32 2>/dev/null | cmp - /run/data && echo read back
+                md5sum /run/data; grep virtio /proc/interrupts
+                """
+            let options = "--cpus 2 --disk disk --transport \(transport) --irqchip \(chips) --balloon"
+            return Scenario(
+                "a disk, \(transport), \(chips) interrupt controllers",
+                "head -c 4194304 /dev/zero >disk; (\(linux(options, script: script))) >out; status=$?; cat out; "
+                    + "grep -q $(head -c 2097152 disk | md5sum | cut -d ' ' -f 1) out && echo the same; exit $status",
+                boxes: chips == "split" && transport == "mmio" ? Box.allCases : [.amd], status: 0,
+                output: ["read back", "the same", "virtio0", "reboot: Power down"])
+        }
+    }
+
     /// Every way a run can end.
     private static func ends(_ box: Box) -> [Scenario] {
         [
@@ -127,7 +147,7 @@ extension Scenario {
         Scenario("no memory", "exec hover run --memory 0M", status: 65, error: ["memory"]),
         Scenario("no CPU", "exec hover run --cpus 0", status: 65, error: ["CPU"]),
         Scenario("1000 CPUs", "exec hover run --cpus 1000", status: 65, error: ["1000"]),
-        Scenario("an unknown option", "exec hover run --disk x", status: 64, error: ["--disk"]),
+        Scenario("an unknown option", "exec hover run --share x", status: 64, error: ["--share"]),
         Scenario(
             "no /dev/kvm, yet KVM asked for",
             "rm /dev/kvm; hover run --engine kvm --timeout 5s; status=$?; mknod /dev/kvm c 10 232; exit $status",

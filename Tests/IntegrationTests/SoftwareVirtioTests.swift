@@ -1,0 +1,261 @@
+import Foundation
+import Testing
+
+@testable import Windhover
+
+extension SlowTiers {
+    /// Disks, networks and sockets of a guest on the software CPU, by the drivers of Debian's kernel.
+    @Suite(.serialized) struct SoftwareVirtioTests {
+        private static let transports = ["mmio", "pci"]
+
+        /// A directory for one test, removed at its end.
+        private final class Scratch {
+            let path = NSTemporaryDirectory() + "hover-virtio-\(UUID().uuidString.prefix(8))"
+            init() throws { try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true) }
+            deinit { try? FileManager.default.removeItem(atPath: path) }
+            func file(_ name: String) -> String { path + "/" + name }
+        }
+
+        private func needs(_ program: String, package: String) throws {
+            for directory in ["/usr/bin", "/usr/sbin", "/bin", "/sbin"]
+            where FileManager.default.isExecutableFile(atPath: "\(directory)/\(program)") { return }
+            try Requirement.missing("interpreter", "there is no \(program): apt-get install \(package)")
+        }
+
+        /// A guest whose init runs a script and powers off.
+        private func guest(_ options: [String], script: String, deadline: Double = 120) async throws -> ChildResult {
+            _ = try ImageStore().fetch("linux")
+            let encoded = Data(script.utf8).base64EncodedString()
+            return try await Hover.run(
+                ["linux", "--engine", "interpreter", "--memory", "256M", "--append", "windhover.exec=\(encoded)"] + options,
+                deadline: deadline)
+        }
+
+        private func make(_ words: [String]) async throws {
+            let made = try await ChildProcess.run([Hover.path, "images", "make", "small"] + words, deadline: 60)
+            try #require(made.status == 0, "\(made.summary)")
+        }
+
+        /// Whether a file system is sound, and nothing had to be mended.
+        private func expectClean(_ disk: String) async throws {
+            let check = try await ChildProcess.run(["/sbin/e2fsck", "-fn", disk], deadline: 60)
+            #expect(check.status == 0, "\(check.summary)")
+        }
+
+        /// From the disk to a system of its own, and back to a power-off that leaves a sound file system.
+        @Test(arguments: transports) func aSystemStartsFromADisk(transport: String) async throws {
+            try needs("mke2fs", package: "e2fsprogs")
+            let scratch = try Scratch()
+            let (disk, script) = (scratch.file("disk"), scratch.file("script"))
+            try "echo started by $(cat /proc/1/comm) from $(df / | tail -n 1 | cut -d ' ' -f 1); dd if=/dev/urandom of=/kept bs=64k count=8 2>/dev/null; md5sum /kept"
+                .write(toFile: script, atomically: false, encoding: .utf8)
+            try await make(["--output", disk, "--script", script, "--size", "24M"])
+            let result = try await Hover.run(
+                ["linux", "--engine", "interpreter", "--memory", "256M", "--disk", disk, "--transport", transport], deadline: 120)
+            #expect(result.status == 0, "\(result.summary)")
+            #expect(result.output.contains("started by init from /dev/"), "\(result.summary)")
+            try await expectClean(disk)
+            // What the guest wrote is what the host has.
+            let sum = result.output.split(whereSeparator: \.isWhitespace).last { $0.count == 32 && $0.allSatisfy(\.isHexDigit) }
+            let dumped = try await ChildProcess.run(
+                ["/bin/sh", "-c", "debugfs -R 'cat /kept' '\(disk)' 2>/dev/null | md5sum"], deadline: 60)
+            #expect(sum.map { dumped.output.hasPrefix(String($0)) } == true, "\(result.summary)\n\(dumped.summary)")
+        }
+
+        /// Every byte of a disk written, read back past the page cache, and compared: by several processors at once.
+        @Test(arguments: transports) func aDiskKeepsWhatIsWritten(transport: String) async throws {
+            let scratch = try Scratch()
+            let disk = scratch.file("disk")
+            #expect(FileManager.default.createFile(atPath: disk, contents: nil))
+            #expect(truncate(disk, 32 << 20) == 0)
+            let script = """
+                for part in 0 1 2 3; do
+                    (dd if=/dev/urandom of=/run/part$part bs=1M count=8 2>/dev/null
+                     dd if=/run/part$part of=/dev/vda bs=64k seek=$((part * 128)) conv=fsync 2>/dev/null) &
+                done
+                wait
+                echo 3 > /proc/sys/vm/drop_caches
+                for part in 0 1 2 3; do
+                    dd if=/dev/vda bs=64k skip=$((part * 128)) count=128 2>/dev/null | cmp - /run/part$part && echo same $part
+                done
+                cat /run/part0 /run/part1 /run/part2 /run/part3 | md5sum
+                blockdev --getsz /dev/vda; cat /sys/block/vda/serial; echo
+                """
+            let result = try await guest(
+                ["--cpus", "2", "--disk", "\(disk),serial=W-1,queues=2", "--transport", transport], script: script)
+            #expect(result.status == 0, "\(result.summary)")
+            for text in ["same 0", "same 1", "same 2", "same 3", "65536", "W-1"] {
+                #expect(result.output.contains(text), "'\(text)' is missing: \(result.summary)")
+            }
+            let host = try await ChildProcess.run(["md5sum", disk], deadline: 60)
+            #expect(result.output.contains(String(host.output.prefix(32))), "\(result.summary)\n\(host.summary)")
+        }
+
+        /// A monitor that is killed loses nothing that the guest had flushed, and leaves a file system that its journal mends.
+        @Test func aKilledMonitorLosesNothingFlushed() async throws {
+            try needs("mke2fs", package: "e2fsprogs")
+            let scratch = try Scratch()
+            let (disk, script) = (scratch.file("disk"), scratch.file("script"))
+            try "n=0; while true; do n=$((n + 1)); echo $n > /new; sync; mv /new /last; sync; echo flushed $n; done"
+                .write(toFile: script, atomically: false, encoding: .utf8)
+            try await make(["--output", disk, "--script", script])
+            // The shell tells the monitor's number, and kills it in the midst of its work.
+            let console = scratch.file("console")
+            let command = """
+                '\(Hover.path)' run linux --engine interpreter --memory 256M --disk '\(disk)' --console 'file:\(console)' & pid=$!
+                for i in $(seq 1 600); do grep -q 'flushed 40' '\(console)' 2>/dev/null && break; sleep 0.1; done
+                kill -9 $pid; wait $pid
+                """
+            _ = try await ChildProcess.run(["/bin/sh", "-c", command], deadline: 120)
+            let said = try String(contentsOfFile: console, encoding: .utf8).split(whereSeparator: \.isNewline)
+            let flushed = said.last { $0.hasPrefix("flushed ") }.flatMap { Int($0.dropFirst(8)) } ?? 0
+            try #require(flushed >= 40, "\(said.suffix(5))")
+            let mended = try await ChildProcess.run(["/sbin/e2fsck", "-fp", disk], deadline: 60)
+            #expect(mended.status == 0 || mended.status == 1, "\(mended.summary)")
+            try await expectClean(disk)
+            let last = try await ChildProcess.run(["/bin/sh", "-c", "debugfs -R 'cat /last' '\(disk)' 2>/dev/null"], deadline: 30)
+            let kept = Int(last.output.split(whereSeparator: \.isNewline).first ?? "") ?? 0
+            #expect(kept >= flushed, "the guest had flushed \(flushed), the disk has \(last.output)")
+        }
+
+        @Test func aDiskIsLockedAndSoundAfterAReset() async throws {
+            let scratch = try Scratch()
+            let disk = scratch.file("disk")
+            #expect(FileManager.default.createFile(atPath: disk, contents: Data(count: 1 << 20)))
+            let script = """
+                if grep -q again /dev/vda; then echo second life; exit; fi
+                echo again > /run/word; dd if=/run/word of=/dev/vda conv=fsync 2>/dev/null; reboot -f
+                """
+            let result = try await guest(["--disk", disk], script: script)
+            #expect(result.status == 0 && result.output.contains("second life"), "\(result.summary)")
+            let command = """
+                '\(Hover.path)' run linux --engine interpreter --disk '\(disk)' --console none & pid=$!
+                sleep 1; '\(Hover.path)' run linux --engine interpreter --disk '\(disk)' --timeout 5s; echo "second: $?"
+                kill $pid; wait $pid
+                """
+            let both = try await ChildProcess.run(["/bin/sh", "-c", command], deadline: 60)
+            #expect(both.output.contains("second: 65") && both.error.contains("in use"), "\(both.summary)")
+        }
+
+        /// 100 MiB each way through passt, and what arrives is what was sent.
+        @Test(arguments: transports) func aNetworkCarriesWhatIsSent(transport: String) async throws {
+            try needs("passt", package: "passt")
+            let size = 100 << 20
+            let data = (0..<size).map { UInt8(truncatingIfNeeded: $0 &* 31 ^ $0 >> 11) }
+            let (server, port) = try LocalSocket.listen()
+            defer { close(server) }
+            let received = Task.detached { () -> [UInt8] in
+                // The guest's first connection fetches, as from a web server; the second sends.
+                let first = accept(server, nil, nil)
+                var request: [UInt8] = []
+                while !String(decoding: request, as: UTF8.self).contains("\r\n\r\n") {
+                    let more = LocalSocket.receive(from: first, atMost: 1)
+                    guard !more.isEmpty else { break }
+                    request += more
+                }
+                LocalSocket.send(Array("HTTP/1.0 200 OK\r\nContent-Length: \(size)\r\n\r\n".utf8) + data, to: first)
+                close(first)
+                let second = accept(server, nil, nil)
+                defer { close(second) }
+                return LocalSocket.receive(from: second, atMost: size)
+            }
+            let script = """
+                gateway=$(ip route | awk '/^default/ { print $3 }')
+                wget -q -O /run/data http://$gateway:\(port)/ && md5sum /run/data
+                nc $gateway \(port) < /run/data
+                """
+            let result = try await guest(
+                ["--memory", "512M", "--net", "user", "--transport", transport], script: script, deadline: 240)
+            #expect(result.status == 0, "\(result.summary)")
+            let file = NSTemporaryDirectory() + "hover-net-\(getpid())"
+            defer { try? FileManager.default.removeItem(atPath: file) }
+            try Data(data).write(to: URL(fileURLWithPath: file))
+            let sum = try await ChildProcess.run(["md5sum", file], deadline: 60)
+            #expect(result.output.contains(String(sum.output.prefix(32))), "what came: \(result.summary)")
+            let sent = await received.value
+            #expect(sent == data, "what went: \(sent.count) bytes")
+        }
+
+        @Test(arguments: transports) func socketsGoBothWays(transport: String) async throws {
+            _ = try ImageStore().fetch("linux")
+            let files = try #require(ImageStore().image("linux")).files
+            let scratch = try Scratch()
+            let built = try await ChildProcess.run(
+                [
+                    "clang", "-static", "-nostdlib", "-ffreestanding", "-fno-stack-protector", "-fno-builtin", "-O2", "-fuse-ld=lld", "-o",
+                    scratch.file("vsock"), Repository.root + "/Tests/IntegrationTests/rig/vsock.c",
+                ], deadline: 60)
+            try #require(built.status == 0, "\(built.summary)")
+            var archive = CPIOArchive()
+            archive.addFile("vsock", Array(try Data(contentsOf: URL(fileURLWithPath: scratch.file("vsock")))), permissions: 0o755)
+            let initrd = scratch.file("initrd")
+            try (Data(contentsOf: URL(fileURLWithPath: files.initrd)) + Data(archive.finished())).write(to: URL(fileURLWithPath: initrd))
+            let path = scratch.file("v")
+            let listener = try LocalSocket.listen(at: path + "_1234")
+            defer { close(listener) }
+            let sent = (0..<300_000).map { UInt8(truncatingIfNeeded: $0 &* 7) }
+            let host = Task.detached { () throws -> (String, [UInt8]) in
+                let guest = accept(listener, nil, nil)
+                let line = LocalSocket.receive(from: guest, atMost: 15)
+                LocalSocket.send(Array("and back\n".utf8), to: guest)
+                close(guest)
+                // Until the guest listens, connections are closed again.
+                for _ in 0..<100 {
+                    let end = try LocalSocket.connect(to: path, within: 10)
+                    LocalSocket.send(Array("CONNECT 52\n".utf8), to: end)
+                    var answer: [UInt8] = []
+                    while answer.last != UInt8(ascii: "\n") {
+                        let more = LocalSocket.receive(from: end, atMost: 1)
+                        if more.isEmpty { break }
+                        answer += more
+                    }
+                    if String(decoding: answer, as: UTF8.self).hasPrefix("OK ") {
+                        Thread.detachNewThread {
+                            LocalSocket.send(sent, to: end)
+                            shutdown(end, Int32(SHUT_WR))
+                        }
+                        return (String(decoding: line, as: UTF8.self), LocalSocket.receive(from: end))
+                    }
+                    close(end)
+                    usleep(100_000)
+                }
+                return (String(decoding: line, as: UTF8.self), [])
+            }
+            let result = try await guest(
+                ["--initrd", initrd, "--vsock", path, "--transport", transport], script: "/vsock connect 1234; /vsock listen 52")
+            #expect(result.status == 0, "\(result.summary)")
+            for text in ["and back", "listening", "done"] {
+                #expect(result.output.contains(text), "'\(text)' is missing: \(result.summary)")
+            }
+            let (line, echoed) = try await host.value
+            #expect(line == "from the guest\n")
+            #expect(echoed == sent, "\(echoed.count) bytes came back")
+            #expect(!FileManager.default.fileExists(atPath: path), "the socket goes with the machine")
+        }
+
+        /// Memory that the guest has used and given up leaves the monitor.
+        @Test func memoryGoesBackToTheHost() async throws {
+            let scratch = try Scratch()
+            let console = scratch.file("console")
+            let script = "mount -o remount,size=90% /run; dd if=/dev/zero of=/run/big bs=1M count=300 2>/dev/null; echo full; sleep 3; rm /run/big; echo empty; sleep 12"
+            let encoded = Data(script.utf8).base64EncodedString()
+            _ = try ImageStore().fetch("linux")
+            // Resident KiB when the guest's memory is full, and some time after it is not.
+            let command = """
+                '\(Hover.path)' run linux --engine interpreter --memory 512M --balloon --console 'file:\(console)' --append windhover.exec=\(encoded) & pid=$!
+                rss() { awk '/^VmRSS/ { print $2 }' /proc/$pid/status; }
+                wait_for() { for i in $(seq 1 600); do grep -q "$1" '\(console)' 2>/dev/null && return; sleep 0.1; done; }
+                wait_for full; echo full $(rss)
+                wait_for empty; sleep 8; echo empty $(rss)
+                wait $pid
+                """
+            let result = try await ChildProcess.run(["/bin/sh", "-c", command], deadline: 120)
+            func resident(_ name: String) -> Int? {
+                result.output.split(whereSeparator: \.isNewline).first { $0.hasPrefix(name + " ") }.flatMap { Int($0.split(separator: " ")[1]) }
+            }
+            let (full, empty) = (try #require(resident("full")), try #require(resident("empty")))
+            #expect(full > 300 << 10, "\(result.summary)")
+            #expect(empty < full - 250 << 10, "\(full) KiB, then \(empty): \(result.summary)")
+        }
+    }
+}
