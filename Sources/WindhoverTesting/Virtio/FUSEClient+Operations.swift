@@ -118,7 +118,7 @@ extension FUSEClient {
     // MARK: Attributes
 
     public func attributes(_ node: UInt64, handle: UInt64? = nil) throws -> Attributes {
-        var cursor = Cursor(try call(3, node: node, Bytes(UInt32(handle == nil ? 0 : 1), UInt32(0), handle ?? 0).bytes))
+        var cursor = Cursor(try call(3, node: node, Bytes(UInt32(handle == nil ? 0 : 1), UInt32(0), handle ?? UInt64(0)).bytes))
         cursor.place = 16
         return Attributes(&cursor)
     }
@@ -135,10 +135,10 @@ extension FUSEClient {
         if change.accessed != nil { valid |= 16 }
         if change.modified != nil { valid |= 32 }
         if change.handle != nil { valid |= 64 }
-        var body = Bytes(valid, UInt32(0), change.handle ?? 0, change.size ?? 0, UInt64(0))
-        body.add(change.accessed?.seconds ?? 0, change.modified?.seconds ?? 0, UInt64(0))
-        body.add(change.accessed?.nanoseconds ?? 0, change.modified?.nanoseconds ?? 0, UInt32(0))
-        body.add(change.mode ?? 0, UInt32(0), change.user ?? 0, change.group ?? 0, UInt32(0))
+        var body = Bytes(valid, UInt32(0), change.handle ?? UInt64(0), change.size ?? UInt64(0), UInt64(0))
+        body.add(change.accessed?.seconds ?? UInt64(0), change.modified?.seconds ?? UInt64(0), UInt64(0))
+        body.add(change.accessed?.nanoseconds ?? UInt32(0), change.modified?.nanoseconds ?? UInt32(0), UInt32(0))
+        body.add(change.mode ?? UInt32(0), UInt32(0), change.user ?? UInt32(0), change.group ?? UInt32(0), UInt32(0))
         var cursor = Cursor(try call(4, node: node, body.bytes))
         cursor.place = 16
         return Attributes(&cursor)
