@@ -79,6 +79,13 @@ extension FileServer {
         let file = try file(wanted.handle, node: call.header.node)
         // Keeping the size, holes, collapsing, zeroing and inserting. Source: fallocate(2).
         guard wanted.mode & ~0x3B == 0 else { throw .notSupported }
+        // Holes and collapsing take none. Else a host would fill its disk first, and see only then that it is too small.
+        if wanted.mode & 0x0A == 0 {
+            var space = chost_file_space()
+            try checked(unsafe chost_file_space_of(file.descriptor.number, &space))
+            let (bytes, isMore) = space.available.multipliedReportingOverflow(by: UInt64(max(space.fragment_size, 1)))
+            guard isMore || wanted.length <= bytes else { throw FileError(ENOSPC) }
+        }
         try checked(
             chost_file_allocate(file.descriptor.number, Int32(wanted.mode), wanted.offset, wanted.length))
         call.answerEmpty()

@@ -75,7 +75,8 @@ extension FileServer {
         // A change within the clock's tick of the last one would not show.
         var now = timespec()
         unsafe clock_gettime(CLOCK_REALTIME, &now)
-        let isSettled = now.tv_sec &- Int(truncatingIfNeeded: found.changed) > 1
+        let age = (Int64(now.tv_sec) &- found.changed) &* 1_000_000_000 &+ Int64(now.tv_nsec) &- Int64(found.changed_ns)
+        let isSettled = age > 100_000_000
         if !isSettled { nodes.withLock { $0.setStamp(number, FileStamp()) } }
         return isSame && isSettled && flags & O_TRUNC == 0 ? answer | FUSEBits.openKeepsCache : answer
     }

@@ -92,18 +92,19 @@ public final class FileSystemDevice: VirtioDevice {
     public func configuration() -> [UInt8] { FileSystemConfiguration.bytes(tag: tag, queues: queueSizes.count - 1) }
 
     public var statistics: [(name: String, value: UInt64)] {
-        let (server, hungResets) = state.withLock { ($0.server, $0.hungResets) }
+        let server = server
         return [
             ("requests", counters.requests.load(ordering: .relaxed)), ("bytesRead", counters.bytesRead.load(ordering: .relaxed)),
             ("bytesWritten", counters.bytesWritten.load(ordering: .relaxed)), ("errors", counters.errors.load(ordering: .relaxed)),
-            ("openFiles", UInt64(server?.openFiles ?? 0)), ("inodes", UInt64(server?.inodes ?? 0)), ("hungResets", hungResets),
+            ("openFiles", UInt64(server?.openFiles ?? 0)), ("inodes", UInt64(server?.inodes ?? 0)), 
+            ("hungResets", state.withLock { $0.hungResets }),
         ]
     }
 
     /// For how many requests there is memory.
     var requestsMade: Int { state.withLock { $0.made } }
-    /// Descriptors that are held for the guest's inodes.
-    var descriptorsHeld: Int { state.withLock { $0.server }?.descriptors ?? 0 }
+    /// The session's server.
+    var server: FileServer? { state.withLock { $0.server } }
 
     // MARK: Sessions
 

@@ -48,26 +48,28 @@ final class Tree: Sendable {
 
     deinit { Tree.remove(root) }
 
-    static func names(_ path: String) -> [String] {
+    /// As the host has them: a guest's names may be any bytes.
+    private static func rawNames(_ path: UnsafePointer<CChar>) -> [[CChar]] {
         guard let stream = opendir(path) else { return [] }
         defer { closedir(stream) }
-        var names: [String] = []
+        var names: [[CChar]] = []
         while let entry = readdir(stream) {
-            let name = withUnsafePointer(to: &entry.pointee.d_name) {
-                $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
-            }
-            if name != ".", name != ".." { names.append(name) }
+            let name = withUnsafeBytes(of: &entry.pointee.d_name) { Array($0.prefix { $0 != 0 }.map { CChar(bitPattern: $0) }) + [0] }
+            if name != [46, 0], name != [46, 46, 0] { names.append(name) }
         }
-        return names.sorted()
+        return names
     }
 
-    static func remove(_ path: String) {
-        if kind(path) == S_IFDIR {
-            for name in names(path) { remove(path + "/" + name) }
-            rmdir(path)
-        } else {
-            unlink(path)
-        }
+    static func names(_ path: String) -> [String] {
+        rawNames(path).map { String(decoding: $0.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self) }.sorted()
+    }
+
+    static func remove(_ path: String) { remove(Array(path.utf8CString)) }
+
+    private static func remove(_ path: [CChar]) {
+        guard unlink(path) != 0 else { return }
+        for name in rawNames(path) { remove(path.dropLast() + [47] + name) }
+        rmdir(path)
     }
 
     static func status(_ path: String) -> stat? {
