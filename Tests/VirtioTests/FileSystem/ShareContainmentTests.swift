@@ -111,7 +111,7 @@ import WindhoverTesting
                 while !stop.hasEnded { usleep(1000) }
             }
             var read = 0
-            for round in 0..<1500 {
+            for round in 0..<250 {
                 // Whatever error, but never the bytes of the file outside.
                 for path in ["real/secret", "link/secret", "file", "filelink", "pipe"] {
                     _ = try errnoOf {

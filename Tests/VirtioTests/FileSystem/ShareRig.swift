@@ -68,6 +68,8 @@ final class Tree: Sendable {
 
     private static func remove(_ path: [CChar]) {
         guard unlink(path) != 0 else { return }
+        // A guest may have taken the right to look into it away.
+        chmod(path, 0o700)
         for name in rawNames(path) { remove(path.dropLast() + [47] + name) }
         rmdir(path)
     }
