@@ -31,6 +31,8 @@ public final class FileSystemDevice: VirtioDevice {
     private let clock: any MonotonicClock
     private let work = WorkSlot()
     private let workers: FileWorkers
+    /// A thread for urgent requests, which are not to wait for others. Source: [VIRTIO1.2 §5.11.6.2.1].
+    private let urgentWorkers: FileWorkers
     private let retry: any Alarm
     private let counters = FileCounters()
     /// Queues to be looked at, a bit each.
@@ -77,6 +79,7 @@ public final class FileSystemDevice: VirtioDevice {
         while size < min(options.queueSize, 1024) { size &*= 2 }
         queueSizes = [64] + [UInt16](repeating: size, count: queues)
         workers = FileWorkers(threads: min(max(options.threads, 1), 64), finished: work)
+        urgentWorkers = FileWorkers(threads: 1, finished: work)
         let slot = work
         retry = events.makeAlarm { slot.schedule() }
         work.connect(events) { [weak self] in self?.serve() }
@@ -146,10 +149,12 @@ public final class FileSystemDevice: VirtioDevice {
         retry.set(deadline: nil)
         if isBusy {
             // Without the lock: the event loop must not wait for the host.
+            // Both, in any case: what has not begun must not begin.
             let isDrained = workers.drain(milliseconds: shared.options.resetLimit)
+            let isUrgentDrained = urgentWorkers.drain(milliseconds: shared.options.resetLimit)
             state.withLock { state in
                 collect(&state)
-                if !isDrained, state.inFlight > 0 { state.hungResets &+= 1 }
+                if !isDrained || !isUrgentDrained, state.inFlight > 0 { state.hungResets &+= 1 }
             }
         }
         withExtendedLifetime(server) {}
@@ -209,7 +214,7 @@ public final class FileSystemDevice: VirtioDevice {
     private func submit(_ request: FileRequest, _ state: inout State) {
         request.server = state.server
         if request.queue == 0 { state.urgent &+= 1 }
-        guard workers.submit(request) else {
+        guard (request.queue == 0 ? urgentWorkers : workers).submit(request) else {
             request.server = nil
             request.unique = request.chain.load(FUSERequestHeader.self, at: 0)?.unique ?? 0
             request.outcome = .answered
@@ -224,7 +229,7 @@ public final class FileSystemDevice: VirtioDevice {
 
     /// Takes back what the workers have finished.
     private func collect(_ state: inout State) {
-        while state.inFlight > 0, let request = workers.takeFinished() {
+        while state.inFlight > 0, let request = urgentWorkers.takeFinished() ?? workers.takeFinished() {
             state.inFlight &-= 1
             finish(request, &state)
         }

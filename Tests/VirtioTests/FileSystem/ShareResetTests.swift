@@ -53,6 +53,24 @@ import WindhoverTesting
         #expect(try rig.client.allEntries(1).count == 2)
     }
 
+    /// All the threads for requests wait for the host: what is urgent does not.
+    @Test func urgentRequestsDoNotWait() throws {
+        let rig = try ShareRig { $0.threads = 1 }
+        let directory = try rig.client.makeDirectory(1, "d")
+        let opened = try rig.client.openDirectory(1)
+        let held = try hold(rig, opened.handle)
+        try readSlowly(rig, opened.handle)
+        for round in 0..<20 {
+            try rig.client.forget([(directory.node, 1)])
+            try rig.client.post(36, node: 0, Bytes(UInt64(round)).bytes, queue: 0)
+            _ = try rig.client.wait(for: 1, queue: 0)
+        }
+        #expect(rig.client.statistic("inodes") == 1)
+        #expect(try rig.client.driver.queues[1].completions().isEmpty)
+        held.isSet = true
+        #expect(try rig.client.wait(for: 1).map(\.error) == [0])
+    }
+
     /// A host that hangs holds up a reset for so long and no longer; what comes next waits until it is over.
     @Test func aHostThatHangs() throws {
         let rig = try ShareRig { $0.resetLimit = 30 }
