@@ -118,9 +118,10 @@ struct NodeTable {
         if let index = slots[found.identity] {
             let slot = Int(index)
             let isSame = nodes[slot].kind == found.kind && nodes[slot].birth == found.birth
-            // One that is held open is itself, whatever it says.
+            // One that is held open is itself, whatever it says: an overlay's file is born anew when it is first written.
             if isSame || nodes[slot].descriptor != nil && nodes[slot].kind == found.kind {
                 nodes[slot].lookups &+= 1
+                nodes[slot].birth = found.birth
                 if slot != Self.rootSlot, !name.isNone { place(slot, parent, name) }
                 return number(slot)
             }

@@ -90,6 +90,17 @@ public final class FUSEClient {
         return answer
     }
 
+    /// Sends a request as somebody else has made it.
+    /// - Returns: the answer, with its header; nil where there is none.
+    public func forward(_ message: [UInt8], room: Int, queue: Int) throws -> [UInt8]? {
+        guard message.count <= Self.bufferBytes, room + 16 <= Self.bufferBytes else { throw Broken(description: "too long a request") }
+        try memory.write(message, at: request)
+        _ = try driver.queues[queue].add([(request, message.count)], room > 0 ? [(reply, 16 + room)] : [])
+        try driver.queues[queue].kick()
+        guard let answer = try wait(for: 1, queue: queue).first else { return nil }
+        return Bytes(UInt32(16 + answer.bytes.count), -answer.error, answer.unique).bytes + answer.bytes
+    }
+
     /// As `send`, and an error is thrown.
     @discardableResult
     public func call(_ opcode: UInt32, node: UInt64, _ body: [UInt8] = [], room: Int = 4096) throws -> [UInt8] {
