@@ -140,7 +140,8 @@ int chost_file_set_owner(int descriptor, uint32_t user, uint32_t group) {
     return result(fchownat(descriptor, "", user, group, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW));
 }
 
-int chost_file_set_times(int table, int descriptor, int64_t accessed, uint32_t accessed_ns, int64_t modified, uint32_t modified_ns) {
+int chost_file_set_times(int table, int descriptor, int64_t accessed, uint32_t accessed_ns, int64_t modified,
+                         uint32_t modified_ns) {
     char place[16];
     snprintf(place, sizeof place, "%d", descriptor);
     struct timespec times[2] = {{accessed, accessed_ns}, {modified, modified_ns}};

@@ -23,7 +23,8 @@ typedef struct {
 extern const int32_t chost_open_path, chost_open_temporary;
 extern const int32_t chost_seek_data, chost_seek_hole;
 
-// openat2(2) of one component, never beyond `directory`, through no symbolic link; openat(2) with O_NOFOLLOW where the host has none.
+// openat2(2) of one component, never beyond `directory`, through no symbolic link; openat(2) with O_NOFOLLOW where the host
+// has none.
 int chost_file_open(int directory, const char *_Nonnull name, int flags, uint32_t mode);
 // Opens what a descriptor with O_PATH is of, through `table`, a descriptor of /proc/self/fd.
 int chost_file_reopen(int table, int descriptor, int flags, uint32_t mode);
@@ -45,7 +46,8 @@ int chost_file_read_link(int descriptor, void *_Nonnull target, unsigned long co
 int chost_file_set_mode(int table, int descriptor, uint32_t mode);
 int chost_file_set_owner(int descriptor, uint32_t user, uint32_t group);
 // Nanoseconds of UTIME_NOW and UTIME_OMIT as utimensat(2) has them.
-int chost_file_set_times(int table, int descriptor, int64_t accessed, uint32_t accessed_ns, int64_t modified, uint32_t modified_ns);
+int chost_file_set_times(int table, int descriptor, int64_t accessed, uint32_t accessed_ns, int64_t modified,
+                         uint32_t modified_ns);
 extern const uint32_t chost_time_now, chost_time_omit;
 int chost_file_truncate(int descriptor, uint64_t size);
 
@@ -60,7 +62,8 @@ int chost_file_sync_system(int descriptor);
 // Extended attributes of what a descriptor with O_PATH is of.
 long chost_file_get_attribute(int descriptor, const char *_Nonnull name, void *_Nullable target, unsigned long count);
 long chost_file_list_attributes(int descriptor, void *_Nullable target, unsigned long count);
-int chost_file_set_attribute(int descriptor, const char *_Nonnull name, const void *_Nullable value, unsigned long count, int flags);
+int chost_file_set_attribute(int descriptor, const char *_Nonnull name, const void *_Nullable value,
+                             unsigned long count, int flags);
 int chost_file_remove_attribute(int descriptor, const char *_Nonnull name);
 
 // Locks of the open file description; does not wait. `type` is F_RDLCK, F_WRLCK or F_UNLCK; a count of 0 is to the end.

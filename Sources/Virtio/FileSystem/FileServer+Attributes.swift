@@ -46,7 +46,9 @@ extension FileServer {
         let found = try place.attributes()
         var user = UInt32.max
         var group = UInt32.max
-        if wanted.valid & FUSEBits.setUser != 0, wanted.user != shared.shownUser(found.user) { user = shared.hostUser(wanted.user) }
+        if wanted.valid & FUSEBits.setUser != 0, wanted.user != shared.shownUser(found.user) {
+            user = shared.hostUser(wanted.user)
+        }
         if wanted.valid & FUSEBits.setGroup != 0, wanted.group != shared.shownGroup(found.group) {
             group = shared.hostGroup(wanted.group)
         }
@@ -98,8 +100,8 @@ extension FileServer {
 
     // MARK: Extended attributes
 
-    /// `user.` ones may be read and written. Capabilities of programs may be read, so that a system's tree works as one; a guest
-    /// gives the host's programs none. Nothing else is there.
+    /// `user.` ones may be read and written. Capabilities of programs may be read, so that a system's tree works as one; a
+    /// guest gives the host's programs none. Nothing else is there.
     private func attributeName(_ call: FileCall, at offset: UInt64, isChange: Bool) throws(FileError) -> (FileName, UInt64) {
         guard shared.options.hasExtendedAttributes else { throw FileError(ENOSYS) }
         let (bytes, end) = try call.text(at: offset, limit: 255)

@@ -4,8 +4,8 @@ internal import Synchronization
 
 /// POSIX record locks, shared with the host's programs.
 ///
-/// They are locks of open file descriptions on the host, one for each owner and file: a description locks once, whoever of the guest's
-/// processes has opened the file how often.
+/// They are locks of open file descriptions on the host, one for each owner and file: a description locks once, whoever of
+/// the guest's processes has opened the file how often.
 extension FileServer {
     /// The last byte's offset that means the end, whatever it will be.
     private static let endless = UInt64(Int64.max)

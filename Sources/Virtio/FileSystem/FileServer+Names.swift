@@ -78,7 +78,8 @@ extension FileServer {
 
     // MARK: Removing and moving
 
-    /// Holds on to a file that loses a name, where the guest knows it: it may have it open, or use it for as long as it remembers.
+    /// Holds on to a file that loses a name, where the guest knows it: it may have it open, or use it for as long as it
+    /// remembers.
     private func hold(_ name: FileName, in directory: OpenDescriptor) -> FileIdentity? {
         guard let found = try? directory.attributes(name),
             let number = nodes.withLock({ $0.number(of: found.identity) })

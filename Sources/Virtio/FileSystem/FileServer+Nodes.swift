@@ -17,7 +17,8 @@ extension FileServer {
         do throws(FileError) { return try body() } catch { throw error.isExhaustion ? .tooManyFiles : error }
     }
 
-    /// A descriptor with O_PATH of the guest's file: the one at hand, or its place opened anew, if the same file is still there.
+    /// A descriptor with O_PATH of the guest's file: the one at hand, or its place opened anew, if the same file is still
+    /// there.
     func descriptor(_ number: UInt64) throws(FileError) -> OpenDescriptor {
         if let descriptor = nodes.withLock({ $0.descriptor(number) }) { return descriptor }
         // Upwards to the first that is open, then down again.
@@ -141,7 +142,8 @@ extension FileServer {
 
     /// What the guest has open under a number; it belongs to the node that the request names.
     func file(_ handle: UInt64, node: UInt64, isDirectory: Bool? = false) throws(FileError) -> OpenFile {
-        guard let file = handles.withLock({ $0.file(handle) }), file.node == node, isDirectory ?? file.isDirectory == file.isDirectory
+        guard let file = handles.withLock({ $0.file(handle) }), file.node == node,
+            isDirectory ?? file.isDirectory == file.isDirectory
         else { throw .badHandle }
         return file
     }

@@ -14,8 +14,8 @@ extension FileServer {
         return flags
     }
 
-    /// Opens what a descriptor with O_PATH is of: a regular file, or, where that is asked for, a directory. FIFOs, sockets and device
-    /// nodes are never opened, and nothing waits.
+    /// Opens what a descriptor with O_PATH is of: a regular file, or, where that is asked for, a directory. FIFOs, sockets
+    /// and device nodes are never opened, and nothing waits.
     func reopen(
         _ place: OpenDescriptor, flags: Int32
     ) throws(FileError) -> (file: OpenDescriptor, attributes: chost_file_attributes) {

@@ -138,8 +138,8 @@ final class FileServer: Sendable {
         answer.minor = min(wanted.minor, Self.newestMinor)
         let offered = FUSEFlags(rawValue: UInt64(wanted.flags))
         var taken: FUSEFlags = [
-            .asyncRead, .atomicTruncate, .bigWrites, .readDirectoryPlus, .readDirectoryPlusAuto, .parallelDirectories, .mostPages,
-            .killsPrivileges, .extended,
+            .asyncRead, .atomicTruncate, .bigWrites, .readDirectoryPlus, .readDirectoryPlusAuto, .parallelDirectories,
+            .mostPages, .killsPrivileges, .extended,
         ]
         if shared.options.sharesLocks { taken.formUnion(.posixLocks) }
         if shared.options.caching != .none { taken.formUnion([.checksDataOnChange, .cachesLinks]) }
@@ -182,7 +182,8 @@ final class FileServer: Sendable {
     private func batchForget(_ call: FileCall) throws(FileError) {
         let count = try call.argument(UInt32.self)
         let entrySize = MemoryLayout<FUSEForgetOne>.size
-        var rest = Int(min(UInt64(count), UInt64(Self.mostForgotten), (call.argumentBytes - min(8, call.argumentBytes)) / UInt64(entrySize)))
+        let held = (call.argumentBytes - min(8, call.argumentBytes)) / UInt64(entrySize)
+        var rest = Int(min(UInt64(count), UInt64(Self.mostForgotten), held))
         var offset: UInt64 = 8
         var closing: [OpenDescriptor] = []
         while rest > 0 {

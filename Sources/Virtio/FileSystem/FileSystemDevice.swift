@@ -3,8 +3,8 @@ public import VMCore
 
 /// A directory of the host's for the guest: a FUSE server behind virtio queues.
 ///
-/// Requests are taken on the event loop, done on a few threads, and finish in any order. What is under way is bounded. A reset waits
-/// for the host; see `stop`. Each session knows nothing of the ones before it.
+/// Requests are taken on the event loop, done on a few threads, and finish in any order. What is under way is bounded. A
+/// reset waits for the host; see `stop`. Each session knows nothing of the ones before it.
 ///
 /// Not emulated: the DAX window, notifications, per-user creation of files (what the guest makes is the server's), and the
 /// requests that `FileServer` does not know.
@@ -97,8 +97,10 @@ public final class FileSystemDevice: VirtioDevice {
     public var statistics: [(name: String, value: UInt64)] {
         let server = server
         return [
-            ("requests", counters.requests.load(ordering: .relaxed)), ("bytesRead", counters.bytesRead.load(ordering: .relaxed)),
-            ("bytesWritten", counters.bytesWritten.load(ordering: .relaxed)), ("errors", counters.errors.load(ordering: .relaxed)),
+            ("requests", counters.requests.load(ordering: .relaxed)),
+            ("bytesRead", counters.bytesRead.load(ordering: .relaxed)),
+            ("bytesWritten", counters.bytesWritten.load(ordering: .relaxed)),
+            ("errors", counters.errors.load(ordering: .relaxed)),
             ("openFiles", UInt64(server?.openFiles ?? 0)), ("inodes", UInt64(server?.inodes ?? 0)), 
             ("hungResets", state.withLock { $0.hungResets }),
         ]
@@ -126,8 +128,8 @@ public final class FileSystemDevice: VirtioDevice {
         work.schedule()
     }
 
-    /// Ends the session, with all that the guest knew and had open. What has not begun does not begin; what the host is at is waited for,
-    /// at most `ShareOptions.resetLimit`.
+    /// Ends the session, with all that the guest knew and had open. What has not begun does not begin; what the host is at is
+    /// waited for, at most `ShareOptions.resetLimit`.
     ///
     /// If the host hangs for longer, it may still write what it reads to where the guest wanted it; that memory is kept for
     /// it. The next session is then served no request before the last of this one has come back, which goes to no queue.

@@ -3,10 +3,10 @@ internal import Glibc
 
 /// The files that the guest knows, by the numbers it knows them by.
 ///
-/// A node is where its file was last found, parent and name, and which file that was. Most hold no descriptor: a file is found again
-/// when it is needed, and what is then found must be the same one. Directories that are used, and open files, have a descriptor as long as
-/// there is room; those whose name the guest has removed keep theirs. So what a guest can make the host hold open has a bound that does
-/// not depend on how many files it knows.
+/// A node is where its file was last found, parent and name, and which file that was. Most hold no descriptor: a file is
+/// found again when it is needed, and what is then found must be the same one. Directories that are used, and open files,
+/// have a descriptor as long as there is room; those whose name the guest has removed keep theirs. So what a guest can make
+/// the host hold open has a bound that does not depend on how many files it knows.
 ///
 /// A number is the slot and the slot's generation: one that was forgotten names nothing. Not synchronised.
 struct NodeTable {

@@ -20,7 +20,8 @@ public enum ShareError: Error, Hashable, Sendable, CustomStringConvertible {
         case .missing(let path): "there is no directory '\(path)' to share: give one that is there"
         case .notADirectory(let path): "'\(path)' cannot be shared, for it is no directory: share the directory that it is in"
         case .notPermitted(let path): "the directory '\(path)' may not be read by this user: see ls -ld '\(path)'"
-        case .emptyTag: "a shared directory needs a tag, which the guest mounts it by: give one after the directory, as in DIR:TAG"
+        case .emptyTag:
+            "a shared directory needs a tag, which the guest mounts it by: give one after the directory, as in DIR:TAG"
         case .tagTooLong(let tag, let bytes):
             "the tag '\(tag)' of a shared directory has \(bytes) bytes, and at most 36 are possible: give a shorter one"
         case .badTag(let tag): "the tag '\(tag.filter { $0 != "\0" })' of a shared directory holds a zero byte: give another"

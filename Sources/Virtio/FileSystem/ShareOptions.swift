@@ -22,7 +22,8 @@ public struct ShareOptions: Sendable {
     public var ownership = ShareOwnership.userIsRoot
     /// `user.*` extended attributes.
     public var hasExtendedAttributes = true
-    /// Whether POSIX record locks of the guest are the host's: seen by host programs and other guests. Else they are the guest's own.
+    /// Whether POSIX record locks of the guest are the host's: seen by host programs and other guests. Else they are the
+    /// guest's own.
     public var sharesLocks = false
     /// Request queues, 1 to 8.
     public var queueCount = 1

@@ -51,8 +51,8 @@ final class SharedDirectory: Sendable {
 
     // MARK: What is not for the guest
 
-    /// Whether a file is the kernel's own: the memory, descriptors and environment of the host's processes, this one's among them,
-    /// and the settings of its devices. A guest sees where they are mounted, and nothing below.
+    /// Whether a file is the kernel's own: the memory, descriptors and environment of the host's processes, this one's among
+    /// them, and the settings of its devices. A guest sees where they are mounted, and nothing below.
     static func isKernels(_ file: OpenDescriptor) -> Bool {
         switch chost_file_system(file.number) {
         // In order: proc, sysfs, debugfs, tracefs, cgroup, cgroup2, bpf, securityfs, configfs, efivarfs, selinuxfs, pstore,

@@ -172,13 +172,17 @@ extension FUSEClient {
         return Opened(&cursor)
     }
 
-    public func create(_ parent: UInt64, _ name: String, flags: UInt32 = 2, mode: UInt32 = 0o644) throws -> (entry: Entry, opened: Opened) {
+    public func create(
+        _ parent: UInt64, _ name: String, flags: UInt32 = 2, mode: UInt32 = 0o644
+    ) throws -> (entry: Entry, opened: Opened) {
         var cursor = Cursor(
             try call(35, node: parent, named(name, Bytes(flags, mode | 0o100000, UInt32(0), UInt32(0)).bytes)))
         return (Entry(&cursor), Opened(&cursor))
     }
 
-    public func temporaryFile(_ parent: UInt64, flags: UInt32 = 2, mode: UInt32 = 0o600) throws -> (entry: Entry, opened: Opened) {
+    public func temporaryFile(
+        _ parent: UInt64, flags: UInt32 = 2, mode: UInt32 = 0o600
+    ) throws -> (entry: Entry, opened: Opened) {
         var cursor = Cursor(
             try call(51, node: parent, named("#1", Bytes(flags, mode | 0o100000, UInt32(0), UInt32(0)).bytes)))
         return (Entry(&cursor), Opened(&cursor))
@@ -190,7 +194,9 @@ extension FUSEClient {
     }
 
     @discardableResult
-    public func write(_ node: UInt64, _ handle: UInt64, at offset: UInt64, _ data: [UInt8], flags: UInt32 = 0) throws -> UInt32 {
+    public func write(
+        _ node: UInt64, _ handle: UInt64, at offset: UInt64, _ data: [UInt8], flags: UInt32 = 0
+    ) throws -> UInt32 {
         var body = Bytes(handle, offset, UInt32(data.count), flags, UInt64(0), UInt32(0), UInt32(0))
         body.add(raw: data)
         var cursor = Cursor(try call(16, node: node, body.bytes))
@@ -221,7 +227,8 @@ extension FUSEClient {
     }
 
     public func copy(
-        _ node: UInt64, _ handle: UInt64, at offset: UInt64, to target: UInt64, _ targetHandle: UInt64, at targetOffset: UInt64, _ count: UInt64
+        _ node: UInt64, _ handle: UInt64, at offset: UInt64, to target: UInt64, _ targetHandle: UInt64,
+        at targetOffset: UInt64, _ count: UInt64
     ) throws -> UInt32 {
         var cursor = Cursor(
             try call(47, node: node, Bytes(handle, offset, target, targetHandle, targetOffset, count, UInt64(0)).bytes))

@@ -43,7 +43,8 @@ public final class FUSEClient {
 
     /// - Parameter ring: features of the rings.
     public init(
-        _ device: FileSystemDevice, events: ManualEvents, transport kind: TransportKind = .mmio, ring: FeatureSet = [.indirectDescriptors]
+        _ device: FileSystemDevice, events: ManualEvents, transport kind: TransportKind = .mmio,
+        ring: FeatureSet = [.indirectDescriptors]
     ) throws {
         self.device = device
         self.events = events
@@ -65,7 +66,9 @@ public final class FUSEClient {
     // MARK: Requests
 
     /// A request's header and body.
-    public static func message(_ opcode: UInt32, _ unique: UInt64, node: UInt64, _ body: [UInt8], length: UInt32? = nil) -> [UInt8] {
+    public static func message(
+        _ opcode: UInt32, _ unique: UInt64, node: UInt64, _ body: [UInt8], length: UInt32? = nil
+    ) -> [UInt8] {
         var bytes = Bytes()
         bytes.add(length ?? UInt32(40 + body.count), opcode, unique, node, UInt32(0), UInt32(0), UInt32(1), UInt32(0))
         return bytes.bytes + body
@@ -76,7 +79,7 @@ public final class FUSEClient {
     public func send(_ opcode: UInt32, node: UInt64, _ body: [UInt8] = [], room: Int = 4096, queue: Int = 1) throws -> Answer {
         let unique = takeUnique()
         let bytes = Self.message(opcode, unique, node: node, body)
-        guard bytes.count <= Self.bufferBytes, room + 16 <= Self.bufferBytes else { throw Broken(description: "too long a request") }
+        guard max(bytes.count, room + 16) <= Self.bufferBytes else { throw Broken(description: "too long a request") }
         try memory.write(bytes, at: request)
         // Header and body, header and payload: as a driver has them.
         var readable = [(address: request, count: 40)]
@@ -93,7 +96,7 @@ public final class FUSEClient {
     /// Sends a request as somebody else has made it.
     /// - Returns: the answer, with its header; nil where there is none.
     public func forward(_ message: [UInt8], room: Int, queue: Int) throws -> [UInt8]? {
-        guard message.count <= Self.bufferBytes, room + 16 <= Self.bufferBytes else { throw Broken(description: "too long a request") }
+        guard max(message.count, room + 16) <= Self.bufferBytes else { throw Broken(description: "too long a request") }
         try memory.write(message, at: request)
         _ = try driver.queues[queue].add([(request, message.count)], room > 0 ? [(reply, 16 + room)] : [])
         try driver.queues[queue].kick()
@@ -115,7 +118,8 @@ public final class FUSEClient {
     public func post(_ opcode: UInt32, node: UInt64, _ body: [UInt8] = [], room: Int? = nil, queue: Int = 1) throws -> UInt64 {
         let unique = takeUnique()
         let writable = room.map { [16 + $0] } ?? []
-        guard try driver.queues[queue].add(readable: [Self.message(opcode, unique, node: node, body)], writable: writable) != nil else {
+        let message = Self.message(opcode, unique, node: node, body)
+        guard try driver.queues[queue].add(readable: [message], writable: writable) != nil else {
             throw Broken(description: "no room in the queue")
         }
         try driver.queues[queue].kick()
@@ -127,7 +131,8 @@ public final class FUSEClient {
         return nextUnique
     }
 
-    /// Waits until so many requests have come back on a queue. The requests without an answer count, and are not among the result.
+    /// Waits until so many requests have come back on a queue. The requests without an answer count, and are not among the
+    /// result.
     public func wait(for count: Int, queue: Int = 1, seconds: Int = 20) throws -> [Answer] {
         var all: [Answer] = []
         var got = 0

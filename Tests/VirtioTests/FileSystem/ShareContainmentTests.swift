@@ -15,7 +15,8 @@ import WindhoverTesting
         let directory = try client.makeDirectory(1, "d").node
         Tree.write("x", to: rig.tree.share + "/f")
         let long = String(repeating: "x", count: 256)
-        for name in ["..", ".", "", "/", "/etc/passwd", "../outside/secret", "d/..", "d/x", long, String(repeating: "x", count: 5000)] {
+        let longer = String(repeating: "x", count: 5000)
+        for name in ["..", ".", "", "/", "/etc/passwd", "../outside/secret", "d/..", "d/x", long, longer] {
             let expected: Int32 = name.count > 255 ? ENAMETOOLONG : EINVAL
             for parent in [1, directory] {
                 let calls: [(String, () throws -> Void)] = [
@@ -41,7 +42,9 @@ import WindhoverTesting
     @Test func linksAreNotFollowed() throws {
         let rig = try ShareRig()
         let (client, share) = (rig.client, rig.tree.share)
-        let links = ["/", "/etc/passwd", "..", "../outside", "../outside/secret", "/proc/self/root", "/proc/self/fd/0", "/proc/self/cwd"]
+        let links = [
+            "/", "/etc/passwd", "..", "../outside", "../outside/secret", "/proc/self/root", "/proc/self/fd/0", "/proc/self/cwd",
+        ]
         for (index, target) in links.enumerated() {
             symlink(target, "\(share)/l\(index)")
             let link = try client.lookUp(1, "l\(index)")
@@ -154,6 +157,24 @@ import WindhoverTesting
         #expect(try client.attributes(second.node).size == 5)
     }
 
+    /// The directory is removed on the host: nothing is found any more, and nothing is made in what is in its place.
+    @Test func theShareVanishes() throws {
+        let rig = try ShareRig()
+        let (client, share) = (rig.client, rig.tree.share)
+        let (file, opened) = try client.create(1, "f")
+        rename(share, rig.tree.root + "/old")
+        mkdir(share, 0o755)
+        Tree.write("new", to: share + "/f")
+        #expect(try client.lookUp(1, "f").node == file.node, "it is the directory, wherever it is")
+        Tree.remove(rig.tree.root + "/old")
+        #expect(throws: FUSEFailure(ENOENT)) { try client.lookUp(1, "f") }
+        #expect(throws: FUSEFailure(ENOENT)) { try client.create(1, "g") }
+        try client.write(file.node, opened.handle, at: 0, [1])
+        #expect(try client.attributes(file.node, handle: opened.handle).links == 0)
+        #expect(try client.attributes(1).links == 0)
+        #expect(Tree.text(share + "/f") == "new" && Tree.names(share) == ["f"])
+    }
+
     @Test func aReadOnlyShareStaysAsItIs() throws {
         let tree = Tree()
         mkdir(tree.share + "/d", 0o755)
@@ -169,7 +190,8 @@ import WindhoverTesting
             ("mkdir", { _ = try client.makeDirectory(1, "x") }), ("mknod", { _ = try client.makeNode(1, "x", mode: 0o100644) }),
             ("symlink", { _ = try client.symbolicLink(1, "x", to: "y") }), ("link", { _ = try client.link(file, 1, "x") }),
             ("unlink", { try client.unlink(1, "f") }), ("rmdir", { try client.removeDirectory(1, "d") }),
-            ("rename", { try client.rename(1, "f", 1, "g") }), ("rename2", { try client.rename2(1, "f", directory, "g", flags: 1) }),
+            ("rename", { try client.rename(1, "f", 1, "g") }),
+            ("rename2", { try client.rename2(1, "f", directory, "g", flags: 1) }),
             ("create", { _ = try client.create(1, "x") }), ("create, to read", { _ = try client.create(1, "f", flags: 0) }),
             ("tmpfile", { _ = try client.temporaryFile(1) }),
             ("open", { _ = try client.open(file, flags: 1) }), ("open", { _ = try client.open(file, flags: 2) }),

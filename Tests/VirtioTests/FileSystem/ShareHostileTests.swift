@@ -47,7 +47,9 @@ import WindhoverTesting
         let (other, second) = try client.create(1, "b")
         #expect(throws: FUSEFailure(EBADF)) { try client.read(one.node, second.handle, at: 0, 1) }
         #expect(throws: FUSEFailure(EBADF)) { try client.release(other.node, first.handle) }
-        #expect(throws: FUSEFailure(EBADF)) { try client.copy(one.node, first.handle, at: 0, to: one.node, second.handle, at: 0, 1) }
+        #expect(throws: FUSEFailure(EBADF)) {
+            try client.copy(one.node, first.handle, at: 0, to: one.node, second.handle, at: 0, 1)
+        }
         try client.release(one.node, first.handle)
         #expect(throws: FUSEFailure(EBADF)) { try client.release(one.node, first.handle) }
         let (_, third) = try client.create(1, "c")
@@ -138,8 +140,9 @@ import WindhoverTesting
             return try client.wait(for: 1).first
         }
         // Longer than it is, shorter than a header, cut anywhere.
-        for length in [0, 1, 39, 1000, .max] as [UInt32] { #expect(try send(1, node: 1, length: length, [102, 0], room: [4096])?.error == EINVAL) }
-        for length in 40..<(40 + 2) as Range<UInt32> { #expect(try send(1, node: 1, length: length, [102, 0], room: [4096])?.error == EINVAL) }
+        for length in [0, 1, 39, 40, 41, 1000, .max] as [UInt32] {
+            #expect(try send(1, node: 1, length: length, [102, 0], room: [4096])?.error == EINVAL)
+        }
         #expect(try send(1, node: 1, length: 42, [102, 0], room: [4096])?.error == 0)
         // A name without an end.
         #expect(try send(1, node: 1, length: 43, [102, 102, 102], room: [4096])?.error == EINVAL)
@@ -168,7 +171,9 @@ import WindhoverTesting
             #expect(try send(opcode, node: 1, length: 40, [], room: [4096])?.error == ENOSYS)
         }
         #expect(try send(34, node: 1, length: 48, Bytes(UInt64(7)).bytes, room: [16])?.error == ENOSYS, "access")
-        for node in [0, 3, .max] as [UInt64] { #expect(try send(1, node: node, length: 42, [102, 0], room: [4096])?.error == ESTALE) }
+        for node in [0, 3, .max] as [UInt64] {
+            #expect(try send(1, node: node, length: 42, [102, 0], room: [4096])?.error == ESTALE)
+        }
         // A chain that is no request at all.
         try client.driver.queues[1].add(writable: [64])
         try client.driver.queues[1].add(readable: [[1, 2, 3]], writable: [64])
@@ -242,7 +247,8 @@ import WindhoverTesting
         var random = SeededRandom(seed: kind == .pci ? 77 : 78)
         let queue = client.driver.queues[1]
         let place = client.driver.allocate(32 * 16_384, alignment: 4096)
-        let names = ["f", "g", "d", "e", "..", ".", "", "d/e", "/", "user.a", "security.capability", String(repeating: "n", count: 300)]
+        let long = String(repeating: "n", count: 300)
+        let names = ["f", "g", "d", "e", "..", ".", "", "d/e", "/", "user.a", "security.capability", long]
         var nodes: [UInt64] = [1]
         var handles: [(node: UInt64, handle: UInt64)] = []
         for batch in 0..<1563 {
@@ -295,8 +301,11 @@ import WindhoverTesting
                 let room = random.oneIn(5) ? random.below(40) : 16 + random.below(8000)
                 let split = min(room, random.below(200))
                 let target = base.rawValue + 4096
-                let writable = [(GuestAddress(target), split), (GuestAddress(target + UInt64(split)), room - split)].filter { $0.1 > 0 }
-                _ = try queue.add([(base, message.count)], writable.map { (address: $0.0, count: $0.1) })
+                let all = [
+                    (address: GuestAddress(target), count: split),
+                    (address: GuestAddress(target + UInt64(split)), count: room - split),
+                ]
+                _ = try queue.add([(base, message.count)], all.filter { $0.count > 0 })
             }
             try queue.kick()
             _ = try client.wait(for: queue.outstanding)
@@ -307,6 +316,7 @@ import WindhoverTesting
         #expect(client.statistic("inodes") == 1 && client.statistic("openFiles") == 0)
         #expect((rig.device.server?.descriptors ?? .max) <= 100 && rig.device.requestsMade <= 81)
         #expect(try client.create(1, "works").entry.attributes.size == 0)
-        #expect(Tree.names(rig.tree.root) == ["outside", "share", "twin"] && Tree.text(rig.tree.outside + "/secret") == "secret")
+        #expect(Tree.names(rig.tree.root) == ["outside", "share", "twin"])
+        #expect(Tree.text(rig.tree.outside + "/secret") == "secret")
     }
 }

@@ -5,8 +5,8 @@ import WindhoverTesting
 
 @testable import Virtio
 
-/// The host's own Linux as the guest: its FUSE client mounts the device, and programs work in it. What they do in a twin directory has the
-/// same results. Needs root and /dev/fuse; without, there is nothing to mount with.
+/// The host's own Linux as the guest: its FUSE client mounts the device, and programs work in it. What they do in a twin
+/// directory has the same results. Needs root and /dev/fuse; without, there is nothing to mount with.
 @Suite struct ShareKernelTests {
     static let isPossible = geteuid() == 0 && access("/dev/fuse", R_OK | W_OK) == 0
 
@@ -61,8 +61,9 @@ import WindhoverTesting
 
         static func spawn(_ script: String, in path: String) -> pid_t? {
             var child: pid_t = 0
-            let words: [UnsafeMutablePointer<CChar>?] = ["/bin/sh", "-c", "cd '\(path)' && umask 022 && \(script)"].map { (word: String) in strdup(word) } + [nil]
-            let environment: [UnsafeMutablePointer<CChar>?] = ["PATH=/usr/bin:/bin", "HOME=/nonexistent", "LC_ALL=C"].map { (word: String) in strdup(word) } + [nil]
+            func pointers(_ words: [String]) -> [UnsafeMutablePointer<CChar>?] { words.map { strdup($0) } + [nil] }
+            let words = pointers(["/bin/sh", "-c", "cd '\(path)' && umask 022 && \(script)"])
+            let environment = pointers(["PATH=/usr/bin:/bin", "HOME=/nonexistent", "LC_ALL=C"])
             defer { for word in words + environment { free(word) } }
             return posix_spawn(&child, "/bin/sh", nil, nil, words, environment) == 0 ? child : nil
         }

@@ -28,7 +28,8 @@ import WindhoverTesting
         ftruncate(host, (5 << 20) + 1000)
         var zeros = [UInt8](repeating: 0, count: 16_384)
         pwrite(host, &zeros, zeros.count, 4096)
-        for (offset, whence) in [(0, 3), (0, 4), (100_000, 3), (200_000, 4), ((5 << 20) + 999, 3), (6 << 20, 3)] as [(UInt64, UInt32)] {
+        let places: [(UInt64, UInt32)] = [(0, 3), (0, 4), (100_000, 3), (200_000, 4), ((5 << 20) + 999, 3), (6 << 20, 3)]
+        for (offset, whence) in places {
             // Where the holes are differs, for one of the two was punched; that something is found does not.
             let found = try errnoOf { _ = try client.seek(file.node, opened.handle, to: offset, whence: whence) }
             #expect(found == (lseek(host, off_t(offset), Int32(whence)) >= 0 ? 0 : errno))
