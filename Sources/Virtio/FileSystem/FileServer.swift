@@ -12,6 +12,7 @@ final class FileServer: Sendable {
     let nodes: Mutex<NodeTable>
     let handles: Mutex<HandleTable>
     let counters: FileCounters
+    private let nodeLimit: Int
     private let isReady = Atomic<Bool>(false)
 
     /// Most bytes of one transfer.
@@ -24,16 +25,17 @@ final class FileServer: Sendable {
     /// Most nodes that one BATCH_FORGET names.
     static let mostForgotten = 65_536
 
-    init(_ shared: SharedDirectory, _ counters: FileCounters) {
+    /// - Parameter nodeLimit: how many files the guest may know at once.
+    init(_ shared: SharedDirectory, _ counters: FileCounters, nodeLimit: Int) {
         self.shared = shared
         self.counters = counters
-        nodes = Mutex(Self.makeNodes(shared))
+        self.nodeLimit = nodeLimit
+        nodes = Mutex(Self.makeNodes(shared, nodeLimit))
         handles = Mutex(HandleTable(limit: shared.handleLimit))
     }
 
-    private static func makeNodes(_ shared: SharedDirectory) -> NodeTable {
-        NodeTable(
-            root: shared.root, shared.rootAttributes, nodeLimit: shared.options.inodeLimit, placeLimit: shared.placeLimit)
+    private static func makeNodes(_ shared: SharedDirectory, _ limit: Int) -> NodeTable {
+        NodeTable(root: shared.root, shared.rootAttributes, nodeLimit: limit, placeLimit: shared.placeLimit)
     }
 
     var openFiles: Int { handles.withLock { $0.count } }
@@ -163,7 +165,7 @@ final class FileServer: Sendable {
         // What closes with them closes without the locks.
         let oldNodes = nodes.withLock { nodes in
             let old = nodes
-            nodes = Self.makeNodes(shared)
+            nodes = Self.makeNodes(shared, nodeLimit)
             return old
         }
         let oldHandles = handles.withLock { handles in

@@ -114,7 +114,8 @@ public final class FileSystemDevice: VirtioDevice {
     // MARK: Sessions
 
     public func start(_ session: DeviceSession) {
-        let server = FileServer(shared, counters)
+        let known = Int(truncatingIfNeeded: min(max(session.memory.size >> 10, 1 << 16), 1 << 20))
+        let server = FileServer(shared, counters, nodeLimit: shared.options.inodeLimit ?? known)
         state.withLock { state in
             state.session = session
             state.server = server

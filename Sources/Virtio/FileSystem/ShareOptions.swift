@@ -33,8 +33,9 @@ public struct ShareOptions: Sendable {
     public var threads = 4
     /// Descriptors that the guest can make the host hold, open files among them; nil for what the process may have, less some.
     public var descriptorLimit: Int?
-    /// Files that the guest may know at once: about 200 bytes of memory each.
-    public var inodeLimit = 1 << 20
+    /// Files that the guest may know at once, about 300 bytes of memory each; nil for one for each KiB of the guest's own memory,
+    /// of which its kernel needs more than that to know one.
+    public var inodeLimit: Int?
     /// How long a reset waits for what the host still has, in milliseconds.
     public var resetLimit: UInt64 = 5000
 
