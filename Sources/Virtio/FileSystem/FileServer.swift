@@ -68,7 +68,8 @@ final class FileServer: Sendable {
             case ENOENT, ENODATA, ENOSYS: break
             default: counters.errors.wrappingAdd(1, ordering: .relaxed)
             }
-            if opcode?.isSilent != true { request.answer(error: error.code) }
+            // Above are numbers of the host kernel's own, which a guest takes for nonsense.
+            if opcode?.isSilent != true { request.answer(error: error.code < 512 ? error.code : EIO) }
         }
     }
 

@@ -244,71 +244,11 @@ import WindhoverTesting
             $0.inodeLimit = 500
         }
         let client = rig.client
-        var random = SeededRandom(seed: kind == .pci ? 77 : 78)
-        let queue = client.driver.queues[1]
-        let place = client.driver.allocate(32 * 16_384, alignment: 4096)
-        let long = String(repeating: "n", count: 300)
-        let names = ["f", "g", "d", "e", "..", ".", "", "d/e", "/", "user.a", "security.capability", long]
-        var nodes: [UInt64] = [1]
-        var handles: [(node: UInt64, handle: UInt64)] = []
-        for batch in 0..<1563 {
-            if batch % 50 == 0 {
-                try client.mount()
-                // The modes of what is shared are the guest's to set, the directory's own among them.
-                chmod(rig.tree.share, 0o755)
-                nodes = [1]
-                for name in ["d", "e"] {
-                    _ = try? client.removeDirectory(1, name)
-                    if let made = try? client.makeDirectory(1, name) { nodes.append(made.node) }
-                }
-                handles = []
-                for name in ["f", "g", "h"] {
-                    if let (file, opened) = try? client.create(1, name) {
-                        nodes.append(file.node)
-                        handles.append((file.node, opened.handle))
-                    }
-                }
-                if let opened = try? client.openDirectory(1) { handles.append((1, opened.handle)) }
-            }
-            for slot in 0..<32 {
-                let opcode = random.oneIn(20) ? UInt32(truncatingIfNeeded: random.next()) : UInt32(1 + random.below(51))
-                // Making all of the host's disks safe, and starting anew, takes its time.
-                if opcode == 50 || opcode == 26 || opcode == 38, !random.oneIn(50) { continue }
-                var node = random.oneIn(8) ? random.next() >> UInt64(random.below(64)) : nodes[random.below(nodes.count)]
-                var body = Bytes()
-                if !handles.isEmpty, !random.oneIn(3) {
-                    let pair = handles[random.below(handles.count)]
-                    body.add(pair.handle)
-                    if !random.oneIn(6) { node = pair.node }
-                }
-                // A file may get as long as it likes, but not full: the host's disk is not the test's.
-                let takesSpace = opcode == 43 || opcode == 47
-                for _ in 0..<random.below(12) {
-                    let small = UInt32(random.below(random.oneIn(3) ? 4 : 5000))
-                    if takesSpace {
-                        body.add(UInt64(small))
-                    } else {
-                        body.add(random.oneIn(6) ? UInt32(truncatingIfNeeded: random.next()) : small)
-                    }
-                }
-                for _ in 0..<random.below(3) where !takesSpace { body.add(name: names[random.below(names.count)]) }
-                let real = UInt32(40 + body.bytes.count)
-                let length = random.oneIn(8) ? UInt32(truncatingIfNeeded: random.next() >> UInt64(random.below(64))) : real
-                var message = FUSEClient.message(opcode, client.takeUnique(), node: node, body.bytes, length: length)
-                if random.oneIn(20) { message = Array(message.prefix(random.below(message.count) + 1)) }
-                let base = GuestAddress(place.rawValue + UInt64(slot * 16_384))
-                try client.memory.write(message, at: base)
-                let room = random.oneIn(5) ? random.below(40) : 16 + random.below(8000)
-                let split = min(room, random.below(200))
-                let target = base.rawValue + 4096
-                let all = [
-                    (address: GuestAddress(target), count: split),
-                    (address: GuestAddress(target + UInt64(split)), count: room - split),
-                ]
-                _ = try queue.add([(base, message.count)], all.filter { $0.count > 0 })
-            }
-            try queue.kick()
-            _ = try client.wait(for: queue.outstanding)
+        let fuzzer = FUSEFuzzer(client, seed: kind == .pci ? 77 : 78)
+        while fuzzer.requests < 50_000 {
+            // The modes of what is shared are the guest's to set, the directory's own among them.
+            chmod(rig.tree.share, 0o755)
+            try fuzzer.runSession()
         }
         #expect(!rig.needsReset)
         try client.mount()
