@@ -17,6 +17,7 @@
 #include <sys/timerfd.h>
 
 #include "CHostDisk.h"
+#include "CHostFile.h"
 #include "CHostGNU.h"
 #include "CHostFutex.h"
 #include "CHostMemory.h"
