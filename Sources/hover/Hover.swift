@@ -62,8 +62,6 @@ struct Hover: ParsableCommand {
         if let word = Array(arguments).first, !word.hasPrefix("-"), word != "help", !names.contains(word) {
             text = "There is no subcommand '\(word)', but \(names.joined(separator: ", "))."
         }
-        // What the parser would suggest in its place is another thing altogether.
-        if text.hasPrefix("Unknown option '--share'") { text = "Unknown option '--share': there are no shared directories yet" }
         if !text.hasSuffix("?") && !text.hasSuffix(".") { text += "." }
         // The command that was meant: as many words as lead from one to the next.
         var command: any ParsableCommand.Type = Self.self

@@ -41,7 +41,7 @@ struct PlainRunArguments {
         }
     }
 
-    private static let repeatable = ["--append", "--disk", "--net"]
+    private static let repeatable = ["--append", "--disk", "--net", "--share"]
 
     /// - Returns: false for an option that is not known here.
     private mutating func take(_ value: String, for option: String) -> Bool {
@@ -61,6 +61,7 @@ struct PlainRunArguments {
         case "--stats": options.statistics = value
         case "--disk": options.disks.append(value)
         case "--net": options.networks.append(value)
+        case "--share": options.shares.append(value)
         case "--vsock": options.socket = value
         case "--transport": options.transport = value
         default: return false

@@ -36,7 +36,7 @@ struct RunCommand: ParsableCommand {
 
     @OptionGroup(title: "WHAT TO RUN") var guest: GuestOptions
     @OptionGroup(title: "MACHINE") var machine: MachineOptions
-    @OptionGroup(title: "DISKS AND NETWORKS") var devices: DeviceOptions
+    @OptionGroup(title: "DISKS, NETWORKS, DIRECTORIES") var devices: DeviceOptions
     @OptionGroup(title: "CONSOLE AND RUN") var session: SessionOptions
 
     mutating func run() throws { try Self.run(options, verbose: session.verbose) }
@@ -63,6 +63,7 @@ struct RunCommand: ParsableCommand {
         options.hugePages = machine.hugePages
         options.disks = devices.disk
         options.networks = devices.net
+        options.shares = devices.share
         options.socket = devices.vsock
         options.balloon = devices.balloon
         options.transport = devices.transport
@@ -147,6 +148,13 @@ struct DeviceOptions: ParsableArguments {
         help: ArgumentHelp(
             "A network: user[,forward=8080:80] (rootless, through passt) or tap:NAME; may be repeated.", valueName: "network"))
     var net: [String] = []
+
+    @Option(
+        parsing: .unconditionalSingleValue,
+        help: ArgumentHelp(
+            "A directory of the host: DIR[:TAG][,readonly], which a guest mounts by its tag (virtiofs); may be repeated.",
+            valueName: "dir"))
+    var share: [String] = []
 
     @Option(
         parsing: .unconditional,

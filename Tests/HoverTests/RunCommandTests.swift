@@ -45,7 +45,7 @@ import Windhover
     }
 
     @Test(arguments: [
-        ["--share", "."], ["--disk"], ["--net"], ["--cpus"], ["a", "b"], ["--no-reboot=yes"], ["--frob"],
+        ["--share"], ["--disk"], ["--net"], ["--cpus"], ["a", "b"], ["--no-reboot=yes"], ["--frob"],
     ])
     func whatIsUnknownIsUsage(words: [String]) throws {
         let error = try #require(throws: (any Error).self) { try parse(words) }

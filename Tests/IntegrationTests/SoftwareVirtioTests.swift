@@ -233,6 +233,37 @@ extension SlowTiers {
             #expect(!FileManager.default.fileExists(atPath: path), "the socket goes with the machine")
         }
 
+        /// A directory of the host's, mounted by Linux's own driver: what the guest does to it is there, and nothing else is.
+        @Test(arguments: transports) func aDirectoryIsShared(transport: String) async throws {
+            let scratch = try Scratch()
+            let (shared, kept) = (scratch.file("shared"), scratch.file("kept"))
+            for path in [shared, kept] { try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true) }
+            try "from the host".write(toFile: shared + "/host", atomically: false, encoding: .utf8)
+            try "secret".write(toFile: scratch.file("outside"), atomically: false, encoding: .utf8)
+            try FileManager.default.createSymbolicLink(atPath: shared + "/way-out", withDestinationPath: "../outside")
+            let script = """
+                mkdir -p /a /b; mount -t virtiofs code /a && mount -t virtiofs share1 /b || echo no mount
+                cat /a/host; echo; cat /a/way-out 2>&1 | tail -n 1
+                dd if=/dev/urandom of=/a/data bs=64k count=64 2>/dev/null; md5sum /a/data
+                mkdir /a/tree; for n in $(seq 1 200); do echo $n > /a/tree/$n; done; ls /a/tree | wc -l
+                mv /a/tree/1 /a/one; ln /a/one /a/two; rm /a/tree/2; chmod 640 /a/one; ls -l /a/one | cut -c 1-12
+                touch /b/x 2>&1
+                echo 3 > /proc/sys/vm/drop_caches; md5sum /a/data; umount /a && echo unmounted
+                """
+            let result = try await guest(
+                ["--share", "\(shared):code", "--share", "\(kept),readonly", "--transport", transport], script: script)
+            #expect(result.status == 0, "\(result.summary)")
+            for text in ["from the host", "/a/way-out: No such file", "200\r\n", "-rw-r----- 2", "Read-only file system", "unmounted"] {
+                #expect(result.output.contains(text), "'\(text)' is missing: \(result.summary)")
+            }
+            #expect(!result.output.contains("secret") && !result.output.contains("no mount"), "\(result.summary)")
+            let sum = try await ChildProcess.run(["md5sum", shared + "/data"], deadline: 30)
+            #expect(result.output.components(separatedBy: String(sum.output.prefix(32))).count == 3, "\(result.summary)\n\(sum.summary)")
+            #expect(try String(contentsOfFile: shared + "/two", encoding: .utf8) == "1\n")
+            #expect(try FileManager.default.contentsOfDirectory(atPath: shared + "/tree").count == 198)
+            #expect(try FileManager.default.contentsOfDirectory(atPath: kept).isEmpty)
+        }
+
         /// Memory that the guest has used and given up leaves the monitor.
         @Test func memoryGoesBackToTheHost() async throws {
             let scratch = try Scratch()

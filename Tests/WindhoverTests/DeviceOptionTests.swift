@@ -70,6 +70,18 @@ import Virtio
         #expect(throws: Never.self) { try SocketConfiguration(String(long.dropLast())) }
     }
 
+    @Test func aShareIsADirectoryAndATag() throws {
+        let plain = try ShareConfiguration("/home/u")
+        #expect(plain.path == "/home/u" && plain.tag == nil && !plain.isReadOnly && plain.caching == .auto)
+        let full = try ShareConfiguration("/a:b:code,readonly,cache=none")
+        #expect(full.path == "/a:b" && full.tag == "code" && full.isReadOnly && full.caching == .none)
+        for text in ["", ":t", "/a:", "/a,ro", "/a,cache=some", "/a:" + String(repeating: "t", count: 37)] {
+            #expect(refusal { _ = try ShareConfiguration(text) }?.exitStatus == .usage, "\(text)")
+        }
+        #expect(try ShareConfiguration.tags(of: [plain, full, plain]) == ["share", "code", "share2"])
+        #expect(refusal { _ = try ShareConfiguration.tags(of: [full, full]) }?.exitStatus == .badConfiguration)
+    }
+
     @Test func aMachineHasRoomForSoMany() {
         var options = RunOptions()
         options.disks = (0..<25).map { "disk\($0)" }

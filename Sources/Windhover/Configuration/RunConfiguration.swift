@@ -75,6 +75,7 @@ public struct RunOptions: Hashable, Sendable {
     public var disks: [String] = []
     public var networks: [String] = []
     public var socket: String?
+    public var shares: [String] = []
     public var balloon = false
     public var transport = "mmio"
 
@@ -103,20 +104,23 @@ public struct RunConfiguration: Hashable, Sendable {
     public let decompression: KernelDecompression
     public let disks: [DiskConfiguration]
     public let networks: [NetworkConfiguration]
+    public let shares: [ShareConfiguration]
+    /// What the guest mounts each of them by.
+    public let shareTags: [String]
     public let socket: SocketConfiguration?
     /// Whether memory that the guest does not use goes back to the host.
     public let hasBalloon: Bool
     public let transport: VirtioTransport
 
     /// Whether the machine has any virtio device.
-    public var hasVirtioDevices: Bool { !disks.isEmpty || !networks.isEmpty || socket != nil || hasBalloon }
+    public var hasVirtioDevices: Bool { !disks.isEmpty || !networks.isEmpty || !shares.isEmpty || socket != nil || hasBalloon }
 
     /// Sees that the disks' files are there: before an image is fetched for them.
     ///
     /// - Throws: a `ReportableError`.
     public func checkDisks() throws { try DiskImages.check(disks) }
 
-    /// Most disks and networks together: a balloon, sockets and the entropy device come beside them.
+    /// Most disks, networks and shared directories together: a balloon, sockets and the entropy device come beside them.
     public static let maximumDevices = 24
 
     /// The most vCPUs: what 8-bit APIC IDs number beside an I/O APIC and the broadcast ID.
@@ -163,16 +167,18 @@ public struct RunConfiguration: Hashable, Sendable {
         decompression = try Self.choice(options.decompression, of: "--decompress")
         disks = try options.disks.map { text throws(ConfigurationError) in try DiskConfiguration(text) }
         networks = try options.networks.map { text throws(ConfigurationError) in try NetworkConfiguration(text) }
-        guard disks.count + networks.count <= Self.maximumDevices else {
+        shares = try options.shares.map { text throws(ConfigurationError) in try ShareConfiguration(text) }
+        shareTags = try ShareConfiguration.tags(of: shares)
+        guard disks.count + networks.count + shares.count <= Self.maximumDevices else {
             throw .impossible(
-                "\(disks.count) disks and \(networks.count) networks are more than the \(Self.maximumDevices) that a machine has room for: give fewer")
+                "\(disks.count) disks, \(networks.count) networks and \(shares.count) shared directories are more than the \(Self.maximumDevices) that a machine has room for: give fewer")
         }
         socket = try options.socket.map { text throws(ConfigurationError) in try SocketConfiguration(text) }
         hasBalloon = options.balloon
         transport = try Self.choice(options.transport, of: "--transport")
         guard clock == .host || !hasVirtioDevices else {
             throw .impossible(
-                "--clock instructions makes two runs identical, which disks, networks and sockets of the host do not: leave one of them out")
+                "--clock instructions makes two runs identical, which disks, networks, directories and sockets of the host do not: leave one of them out")
         }
     }
 

@@ -22,6 +22,9 @@ final class GuestDevices: Sendable {
         for network in configuration.networks {
             devices.append(try Self.network(network, events: events, clock: clock, notice: notice))
         }
+        for (share, tag) in zip(configuration.shares, configuration.shareTags) {
+            devices.append(try Self.share(share, tag: tag, events: events, clock: clock))
+        }
         if let socket = configuration.socket {
             do throws(SocketError) {
                 devices.append(try SocketDevice(guestCID: socket.guest, path: socket.path, events: events, clock: clock))
@@ -79,6 +82,26 @@ final class GuestDevices: Sendable {
         return NetworkDevice(
             links: links, address: network.address ?? .random(), transmitLimits: limits, receiveLimits: limits, events: events,
             clock: clock)
+    }
+
+    private static func share(
+        _ share: ShareConfiguration, tag: String, events: any EventService, clock: any MonotonicClock
+    ) throws(RunError) -> FileSystemDevice {
+        HostLimits.raiseDescriptors()
+        var options = ShareOptions()
+        options.caching = share.caching
+        do throws(ShareError) {
+            return try FileSystemDevice(
+                directory: share.path, tag: tag, isReadOnly: share.isReadOnly, options: options, events: events, clock: clock)
+        } catch {
+            let status: ExitStatus =
+                switch error {
+                case .missing: .noSuchFile
+                case .notPermitted: .notPermitted
+                default: .badConfiguration
+                }
+            throw RunError(exitStatus: status, description: error.description)
+        }
     }
 
     private static func status(of error: SocketError) -> ExitStatus {

@@ -147,7 +147,7 @@ extension Scenario {
         Scenario("no memory", "exec hover run --memory 0M", status: 65, error: ["memory"]),
         Scenario("no CPU", "exec hover run --cpus 0", status: 65, error: ["CPU"]),
         Scenario("1000 CPUs", "exec hover run --cpus 1000", status: 65, error: ["1000"]),
-        Scenario("an unknown option", "exec hover run --share x", status: 64, error: ["--share"]),
+        Scenario("an unknown option", "exec hover run --frob x", status: 64, error: ["--frob"]),
         Scenario(
             "no /dev/kvm, yet KVM asked for",
             "rm /dev/kvm; hover run --engine kvm --timeout 5s; status=$?; mknod /dev/kvm c 10 232; exit $status",
