@@ -1,7 +1,7 @@
 // What a frame costs the network device: 1500-byte frames through the queues to a link that takes everything, and from one that
 // has a supply of them.
 //
-//   netqueue [FRAMES]
+//   netqueue FRAMES?
 //
 // One thread is driver and event loop in turns; the driver does no more than a ring asks for. Prints frames a second of one
 // core each way, in both layouts.
@@ -174,7 +174,7 @@ private func measure(frames: Int, sends: Bool, isPacked: Bool) throws -> Double 
     static func main() throws {
         let words = CommandLine.arguments
         guard let frames = words.count > 1 ? Int(words[1]) : 5_000_000, frames > 0 else {
-            print("usage: netqueue [FRAMES]")
+            print("usage: netqueue FRAMES?")
             exit(64)
         }
         for isPacked in [false, true] {

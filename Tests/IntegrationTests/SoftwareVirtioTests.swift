@@ -137,10 +137,10 @@ extension SlowTiers {
             #expect(both.output.contains("second: 65") && both.error.contains("in use"), "\(both.summary)")
         }
 
-        /// 100 MiB each way through passt, and what arrives is what was sent.
+        /// 100 MiB each way through passt, fewer by the other transport, and what arrives is what was sent.
         @Test(arguments: transports) func aNetworkCarriesWhatIsSent(transport: String) async throws {
             try needs("passt", package: "passt")
-            let size = 100 << 20
+            let size = (transport == "pci" ? 100 : 10) << 20
             let data = (0..<size).map { UInt8(truncatingIfNeeded: $0 &* 31 ^ $0 >> 11) }
             let (server, port) = try LocalSocket.listen()
             defer { close(server) }
@@ -246,14 +246,14 @@ extension SlowTiers {
                 cat /a/host; echo; cat /a/way-out 2>&1 | tail -n 1
                 dd if=/dev/urandom of=/a/data bs=64k count=64 2>/dev/null; md5sum /a/data
                 mkdir /a/tree; for n in $(seq 1 200); do echo $n > /a/tree/$n; done; ls /a/tree | wc -l
-                mv /a/tree/1 /a/one; ln /a/one /a/two; rm /a/tree/2; chmod 640 /a/one; ls -l /a/one | cut -c 1-12
+                mv /a/tree/1 /a/one; ln /a/one /a/two; rm /a/tree/2; chmod 640 /a/one; stat -c 'mode %a links %h' /a/one
                 touch /b/x 2>&1
                 echo 3 > /proc/sys/vm/drop_caches; md5sum /a/data; umount /a && echo unmounted
                 """
             let result = try await guest(
                 ["--share", "\(shared):code", "--share", "\(kept),readonly", "--transport", transport], script: script)
             #expect(result.status == 0, "\(result.summary)")
-            for text in ["from the host", "/a/way-out: No such file", "200\r\n", "-rw-r----- 2", "Read-only file system", "unmounted"] {
+            for text in ["from the host", "'/a/way-out': No such file", "200\r\n", "mode 640 links 2", "Read-only file system", "unmounted"] {
                 #expect(result.output.contains(text), "'\(text)' is missing: \(result.summary)")
             }
             #expect(!result.output.contains("secret") && !result.output.contains("no mount"), "\(result.summary)")

@@ -27,7 +27,7 @@ struct PrivilegedPrograms: Sendable {
 
     /// Bochs takes seconds for what QEMU does in one.
     init(_ box: Box) {
-        count = box == .amd ? 1200 : 150
+        count = box == .amd ? 400 : 150
         reference = box == .amd ? .qemu : .bochs
     }
 
