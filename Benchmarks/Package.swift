@@ -9,6 +9,14 @@ let package = Package(
         .executableTarget(
             name: "exits", dependencies: [.product(name: "WindhoverTesting", package: "windhover")], path: "exits",
             exclude: ["bare.c", "run"], sources: ["Exits.swift"],
-            swiftSettings: [.swiftLanguageMode(.v6), .treatAllWarnings(as: .error)])
+            swiftSettings: [.swiftLanguageMode(.v6), .treatAllWarnings(as: .error)]),
+        .executableTarget(
+            name: "blockqueue", dependencies: [.product(name: "WindhoverTesting", package: "windhover")], path: "virtio",
+            exclude: ["README.md", "run", "NetQueue.swift"], sources: ["BlockQueue.swift"],
+            swiftSettings: [.swiftLanguageMode(.v6), .treatAllWarnings(as: .error)]),
+        .executableTarget(
+            name: "netqueue", dependencies: [.product(name: "WindhoverTesting", package: "windhover")], path: "virtio",
+            exclude: ["README.md", "run", "BlockQueue.swift"], sources: ["NetQueue.swift"],
+            swiftSettings: [.swiftLanguageMode(.v6), .treatAllWarnings(as: .error)]),
     ]
 )
