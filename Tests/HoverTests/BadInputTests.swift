@@ -225,7 +225,7 @@ import Windhover
     }
 
     /// The words that run what follows as a user who owns nothing; the test's own where it is not root.
-    private func anotherUser() throws -> [String] {
+    func anotherUser() throws -> [String] {
         guard geteuid() == 0 else { return [] }
         let words = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
         guard try HoverProcess.run(["--version"], through: words).status == 0 else {
