@@ -164,7 +164,7 @@ struct DeviceOptions: ParsableArguments {
     @Flag(help: "Let memory that the guest does not use go back to the host.")
     var balloon = false
 
-    @Option(help: ArgumentHelp("How the guest reaches its devices: mmio or pci.", valueName: "how"))
+    @Option(help: ArgumentHelp("How the guest reaches its devices: pci or mmio.", valueName: "how"))
     var transport = RunOptions().transport
 }
 

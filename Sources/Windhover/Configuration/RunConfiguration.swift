@@ -77,7 +77,8 @@ public struct RunOptions: Hashable, Sendable {
     public var socket: String?
     public var shares: [String] = []
     public var balloon = false
-    public var transport = "mmio"
+    /// Kernels that know virtio at all know it behind PCI; not all have the other driver.
+    public var transport = "pci"
 
     public init() {}
 }
