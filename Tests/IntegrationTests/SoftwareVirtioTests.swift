@@ -176,6 +176,35 @@ extension SlowTiers {
             #expect(sent == data, "what went: \(sent.count) bytes")
         }
 
+        /// 100 MiB each way over a TAP interface, with the checksums left to the host, in a network namespace of the test's own.
+        @Test(arguments: transports) func aTapCarriesWhatIsSent(transport: String) async throws {
+            try needs("busybox", package: "busybox-static")
+            let isolated = try await ChildProcess.run(["unshare", "-n", "/bin/test", "-c", "/dev/net/tun"], deadline: 10)
+            guard isolated.status == 0 else {
+                try Test.cancel("no network namespace, or no /dev/net/tun, for a TAP interface of the test's own: \(isolated.error)")
+            }
+            _ = try ImageStore().fetch("linux")
+            let scratch = try Scratch()
+            let guest = """
+                for i in $(seq 1 10); do wget -q -O /run/data http://10.9.0.1:7000/data && break; sleep 1; done
+                md5sum /run/data; nc 10.9.0.1 7001 < /run/data
+                """
+            let words = "windhover.ip=10.9.0.2/24 windhover.exec=" + Data(guest.utf8).base64EncodedString()
+            let command = """
+                cd '\(scratch.path)'; head -c 104857600 /dev/urandom > data
+                '\(Hover.path)' run linux --engine interpreter --memory 512M --net tap:t0 --transport \(transport) --append '\(words)' & pid=$!
+                for i in $(seq 1 100); do busybox ip link show t0 > /dev/null 2>&1 && break; sleep 0.1; done
+                busybox ip addr add 10.9.0.1/24 dev t0; busybox ip link set t0 up
+                busybox httpd -f -p 7000 -h . & server=$!
+                tail -f /dev/null | busybox nc -l -p 7001 > up &
+                wait $pid; status=$?; kill $server; cmp data up && echo 'the same'; md5sum data; exit $status
+                """
+            let result = try await ChildProcess.run(["unshare", "-n", "/bin/sh", "-c", command], deadline: 120)
+            #expect(result.status == 0 && result.output.contains("the same"), "\(result.summary)")
+            let sums = result.output.split(whereSeparator: \.isWhitespace).filter { $0.count == 32 && $0.allSatisfy(\.isHexDigit) }
+            #expect(sums.count == 2 && sums.first == sums.last, "what came down: \(result.summary)")
+        }
+
         @Test(arguments: transports) func socketsGoBothWays(transport: String) async throws {
             _ = try ImageStore().fetch("linux")
             let files = try #require(ImageStore().image("linux")).files
