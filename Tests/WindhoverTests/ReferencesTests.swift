@@ -52,6 +52,8 @@ import Testing
 
     static func files(below directory: String) -> [String] {
         HostFile.names(in: directory).flatMap { name -> [String] in
+            // What a build leaves (Benchmarks/.build) is not ours.
+            if name.hasPrefix(".") { return [] }
             let path = "\(directory)/\(name)"
             if HostFile.facts(path)?.isDirectory == true { return files(below: path) }
             return [".swift", ".c", ".h", ".S", ".md"].contains { name.hasSuffix($0) } ? [path] : []
