@@ -142,8 +142,7 @@ private final class DoorbellMover: DoorbellObserver {
 
     func doorbellsMoved(of function: any PCIFunction, device: Int, from old: DoorbellRange?, to new: DoorbellRange?) {
         if let old {
-            let last = old[old.count &- 1].rawValue
-            doorbells.remove { (old.base.rawValue...last).contains($0.address.rawValue) }
+            doorbells.remove { $0.address.rawValue &- old.base.rawValue < old.count &* old.stride }
         }
         guard let new, let transport = function as? PCITransport else { return }
         let registers = transport.registers

@@ -31,7 +31,7 @@ public final class DeviceRegisters: Sendable {
         public let largest: UInt16
     }
 
-    /// - Parameter isPackedOffered: without it the device offers split queues only.
+    /// - Parameter target: who tells the driver of interrupts: the transport's own part.
     public init(device: any VirtioDevice, memory: GuestMemory, target: any SignalTarget) {
         self.device = device
         self.memory = memory

@@ -5,7 +5,6 @@ internal import VMCore
 final class GuestDevices: Sendable {
     /// In the order in which the guest finds them: disks first, so that the first one is `vda` whatever else there is.
     let all: [any VirtioDevice]
-    let balloon: BalloonDevice?
 
     /// Opens the disks, networks and sockets.
     ///
@@ -17,7 +16,7 @@ final class GuestDevices: Sendable {
     ) throws(RunError) {
         var devices: [any VirtioDevice] = []
         for disk in configuration.disks {
-            devices.append(Self.block(disk, image: try DiskImages.open(disk), configuration, events: events, clock: clock))
+            devices.append(Self.block(disk, image: try DiskImages.open(disk), events: events, clock: clock))
         }
         for network in configuration.networks {
             devices.append(try Self.network(network, events: events, clock: clock, notice: notice))
@@ -32,16 +31,14 @@ final class GuestDevices: Sendable {
                 throw RunError(exitStatus: Self.status(of: error), description: error.description)
             }
         }
-        balloon = configuration.hasBalloon ? BalloonDevice(events: events, clock: clock) : nil
-        if let balloon { devices.append(balloon) }
+        if configuration.hasBalloon { devices.append(BalloonDevice(events: events, clock: clock)) }
         // A system that starts from a disk asks for random numbers before it has any of its own.
         if !devices.isEmpty { devices.append(EntropyDevice(events: events)) }
         all = devices
     }
 
     private static func block(
-        _ disk: DiskConfiguration, image: any BlockImage, _ configuration: RunConfiguration, events: any EventService,
-        clock: any MonotonicClock
+        _ disk: DiskConfiguration, image: any BlockImage, events: any EventService, clock: any MonotonicClock
     ) -> BlockDevice {
         var options = BlockOptions()
         options.queueCount = disk.queues
