@@ -18,11 +18,12 @@ struct Hover: ParsableCommand {
               hover run          the guest that is built in; Ctrl-A x leaves
               hover run linux    a shell on Debian's kernel
               hover run --kernel bzImage --append "quiet" --memory 1G --cpus 4
+              hover exec -- make check   that command in a guest of its own, over your own files
               hover doctor       what this host can do, and what mends it
               hover images       what is cached, and how large it is
             """,
         version: "hover 0.1.0",
-        subcommands: [RunCommand.self, DoctorCommand.self, ImagesCommand.self])
+        subcommands: [RunCommand.self, ExecCommand.self, DoctorCommand.self, ImagesCommand.self])
 
     static func main() {
         StandardStreams.openMissing()
@@ -72,6 +73,14 @@ struct Hover: ParsableCommand {
             path += " " + word
         }
         return "\(text) See: \(path) --help"
+    }
+
+    /// Says how a run ended, and ends the process as it did.
+    static func end(_ result: RunResult) -> Never {
+        if !result.message.isEmpty { complain(result.message) }
+        for note in result.notes { complain(note) }
+        if let signal = result.signal { GuestRun.die(of: signal) }
+        finish(result.status)
     }
 
     /// Ends the process.

@@ -8,10 +8,7 @@ func launch(_ configuration: RunConfiguration, logger: Logger) throws {
     let files = try guestFiles(of: configuration)
     logger.debug("kernel \(files.kernel ?? "built in"), initrd \(files.initrd ?? "none")")
     let result = try GuestRun(configuration, files: files, logger: logger) { Hover.remark($0) }.run()
-    if !result.message.isEmpty { Hover.complain(result.message) }
-    for note in result.notes { Hover.complain(note) }
-    if let signal = result.signal { GuestRun.die(of: signal) }
-    Hover.finish(result.status)
+    Hover.end(result)
 }
 
 /// Resolves a run's source to files that are there, fetching a named image that is not.

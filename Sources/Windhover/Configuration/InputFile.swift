@@ -12,13 +12,15 @@ public enum InputFileError: ReportableError, Hashable {
     case unreadable(role: String, path: String, errno: Int32)
     /// What it is instead, with its article.
     case notAFile(role: String, path: String, kind: String)
+    case missingDirectory(option: String, path: String)
+    case notADirectory(option: String, path: String)
     case empty(role: String, path: String)
 
     public var exitStatus: ExitStatus {
         switch self {
-        case .missing: .noSuchFile
+        case .missing, .missingDirectory: .noSuchFile
         case .unreadable(_, _, let code): code == EACCES || code == EPERM ? .notPermitted : .badConfiguration
-        case .notAFile, .empty: .badConfiguration
+        case .notAFile, .notADirectory, .empty: .badConfiguration
         }
     }
 
@@ -36,6 +38,10 @@ public enum InputFileError: ReportableError, Hashable {
                 : "the \(role) '\(path)' cannot be read: \(HostError.message(code)); give another file"
         case .notAFile(let role, let path, let kind):
             "the \(role) '\(path)' is \(kind): give a regular file"
+        case .missingDirectory(let option, let path):
+            "\(option): there is no directory '\(path)': give the path of one that is there"
+        case .notADirectory(let option, let path):
+            "\(option): '\(path)' is not a directory: give the path of one"
         case .empty(let role, let path):
             "the \(role) '\(path)' is empty: fetch or build it again"
         }
@@ -59,6 +65,19 @@ public enum InputFile {
         guard unsafe fstat(descriptor, &status) == 0 else { throw failure(errno, role, path) }
         try checkKind(status, role, path)
         guard status.st_size > 0 else { throw .empty(role: role, path: path) }
+    }
+
+    /// Sees that a directory is there.
+    ///
+    /// - Parameter option: what names it, for messages: "--root".
+    public static func checkDirectory(_ path: String, option: String) throws(InputFileError) {
+        var status = stat()
+        guard unsafe stat(path, &status) == 0 else {
+            let code = errno
+            throw code == ENOENT || code == ENOTDIR
+                ? .missingDirectory(option: option, path: path) : .unreadable(role: "directory", path: path, errno: code)
+        }
+        guard status.st_mode & S_IFMT == S_IFDIR else { throw .notADirectory(option: option, path: path) }
     }
 
     /// A text file of at most a mebibyte.

@@ -7,6 +7,11 @@ public struct MemorySize: Hashable, Sendable {
     public static let minimum: UInt64 = 1 << 20
     private static let pageSize: UInt64 = 4096
 
+    /// One gibibyte: what a command's guest has if nothing else is said.
+    public static let standard = MemorySize(wholePages: 1 << 30)
+
+    private init(wholePages: UInt64) { bytes = wholePages }
+
     /// - Throws: `ConfigurationError` for less than 1 MiB, for part of a page, and for 2^63 bytes or more.
     public init(bytes: UInt64) throws(ConfigurationError) {
         guard bytes > 0 else {

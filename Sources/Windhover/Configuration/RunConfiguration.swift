@@ -195,7 +195,7 @@ public struct RunConfiguration: Hashable, Sendable {
         }
     }
 
-    private static func cpus(_ text: String) throws(ConfigurationError) -> Int {
+    static func cpus(_ text: String) throws(ConfigurationError) -> Int {
         guard !text.isEmpty, text.utf8.allSatisfy(Digit.contains) else {
             throw .malformed("--cpus wants a number from 1 to \(maximumCPUs), not '\(text)'")
         }
@@ -205,7 +205,7 @@ public struct RunConfiguration: Hashable, Sendable {
         return count
     }
 
-    private static func choice<Choice: RawRepresentable<String> & CaseIterable>(
+    static func choice<Choice: RawRepresentable<String> & CaseIterable>(
         _ text: String, of option: String
     ) throws(ConfigurationError) -> Choice {
         if let choice = Choice(rawValue: text) { return choice }

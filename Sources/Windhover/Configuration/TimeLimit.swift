@@ -8,8 +8,9 @@ public struct TimeLimit: Hashable, Sendable {
 
     /// Reads `500ms`, `30s`, `5m`, `2h`, with decimals too: `1.5s`. A bare number counts seconds.
     ///
+    /// - Parameter option: for messages.
     /// - Throws: `ConfigurationError` naming the text.
-    public init(_ text: String) throws(ConfigurationError) {
+    public init(_ text: String, of option: String = "--timeout") throws(ConfigurationError) {
         let number = Substring(text.utf8.prefix { Digit.contains($0) || $0 == UInt8(ascii: ".") })
         let scale: UInt64
         switch text[number.endIndex...] {
@@ -17,17 +18,17 @@ public struct TimeLimit: Hashable, Sendable {
         case "s", "": scale = 1000
         case "m": scale = 60_000
         case "h": scale = 3_600_000
-        default: throw .malformed("--timeout wants a time such as 500ms, 30s, 5m or 2h, not '\(text)'")
+        default: throw .malformed("\(option) wants a time such as 500ms, 30s, 5m or 2h, not '\(text)'")
         }
         guard let value = Double(number), value.isFinite else {
-            throw .malformed("--timeout wants a time such as 500ms, 30s, 5m or 2h, not '\(text)'")
+            throw .malformed("\(option) wants a time such as 500ms, 30s, 5m or 2h, not '\(text)'")
         }
         let product = (value * Double(scale)).rounded(.up)
         guard product >= 1 else {
-            throw .impossible("--timeout \(text) would end the guest before it starts: leave it out for no limit")
+            throw .impossible("\(option) \(text) would end the guest before it starts: leave it out for no limit")
         }
         guard product <= Double(Self.maximum) else {
-            throw .impossible("--timeout \(text) is longer than a year: leave it out for no limit")
+            throw .impossible("\(option) \(text) is longer than a year: leave it out for no limit")
         }
         milliseconds = UInt64(product)
     }

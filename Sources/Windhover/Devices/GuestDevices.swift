@@ -11,27 +11,27 @@ final class GuestDevices: Sendable {
     /// - Parameter notice: takes a line about what happens to them later on.
     /// - Throws: `RunError`, one line that names the thing, the reason and the way out. Nothing is left behind.
     init(
-        _ configuration: RunConfiguration, events: any EventService, clock: any MonotonicClock,
+        _ list: DeviceList, events: any EventService, clock: any MonotonicClock,
         notice: @escaping @Sendable (String) -> Void
     ) throws(RunError) {
         var devices: [any VirtioDevice] = []
-        for disk in configuration.disks {
+        for disk in list.disks {
             devices.append(Self.block(disk, image: try DiskImages.open(disk), events: events, clock: clock))
         }
-        for network in configuration.networks {
+        for network in list.networks {
             devices.append(try Self.network(network, events: events, clock: clock, notice: notice))
         }
-        for (share, tag) in zip(configuration.shares, configuration.shareTags) {
-            devices.append(try Self.share(share, tag: tag, events: events, clock: clock))
-        }
-        if let socket = configuration.socket {
+        for share in list.shares { devices.append(try Self.share(share, events: events, clock: clock)) }
+        if let sockets = list.sockets {
             do throws(SocketError) {
-                devices.append(try SocketDevice(guestCID: socket.guest, path: socket.path, events: events, clock: clock))
+                devices.append(
+                    try SocketDevice(
+                        guestCID: sockets.guest, path: sockets.path, services: sockets.services, events: events, clock: clock))
             } catch {
                 throw RunError(exitStatus: Self.status(of: error), description: error.description)
             }
         }
-        if configuration.hasBalloon { devices.append(BalloonDevice(events: events, clock: clock)) }
+        if list.hasBalloon { devices.append(BalloonDevice(events: events, clock: clock)) }
         // A system that starts from a disk asks for random numbers before it has any of its own.
         if !devices.isEmpty { devices.append(EntropyDevice(events: events)) }
         all = devices
@@ -82,14 +82,15 @@ final class GuestDevices: Sendable {
     }
 
     private static func share(
-        _ share: ShareConfiguration, tag: String, events: any EventService, clock: any MonotonicClock
+        _ share: SharedDirectoryDevice, events: any EventService, clock: any MonotonicClock
     ) throws(RunError) -> FileSystemDevice {
         HostLimits.raiseDescriptors()
         var options = ShareOptions()
         options.caching = share.caching
+        options.ownership = share.ownership
         do throws(ShareError) {
             return try FileSystemDevice(
-                directory: share.path, tag: tag, isReadOnly: share.isReadOnly, options: options, events: events, clock: clock)
+                directory: share.path, tag: share.tag, isReadOnly: share.isReadOnly, options: options, events: events, clock: clock)
         } catch {
             let status: ExitStatus =
                 switch error {

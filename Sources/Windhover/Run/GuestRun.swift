@@ -1,14 +1,10 @@
 internal import Boot
 internal import CHost
-internal import Devices
 internal import Glibc
-internal import KVM
 public import Logging
 internal import Machine
-internal import SoftCPU
 internal import Synchronization
 internal import VMCore
-internal import Virtio
 
 /// The files a run boots from, found and there.
 public struct GuestFiles: Hashable, Sendable {
@@ -99,7 +95,7 @@ public final class GuestRun: @unchecked Sendable {
             loop.stop()
         }
         let devices = configuration.hasVirtioDevices
-            ? try GuestDevices(configuration, events: loop, clock: clock, notice: notice) : nil
+            ? try GuestDevices(configuration.plan.devices, events: loop, clock: clock, notice: notice) : nil
         // Until the first life is made a signal does what it always does: what a kernel's unpacking takes nobody has to wait for.
         var signals: SignalWatch?
         defer { withExtendedLifetime(signals) {} }
@@ -211,81 +207,39 @@ public final class GuestRun: @unchecked Sendable {
         return selection
     }
 
-    private struct Life {
-        var run: MachineRun
-        var board: Mainboard
-        var memory: GuestMemory
-    }
-
-    /// Makes a machine, loads the guest into it, and connects the console.
+    /// Makes a machine with the guest in it, and connects the console.
     private func beginLife(
         _ selection: EngineSelection, loop: EventLoop, console: GuestConsole, devices: GuestDevices?
-    ) throws -> Life {
-        let memory: GuestMemory
-        do {
-            memory = try GuestMemory(size: configuration.memory.bytes, hugePages: configuration.hugePages)
-        } catch {
-            throw RunError(exitStatus: .badConfiguration, description: error.description)
-        }
-        let chips: IRQChip = configuration.interruptChips == .split ? .split : .kernel
-        let counter = configuration.clock == .instructions ? InstructionClock() : nil
-        let engine = try starting { () throws(EngineError) in
-            try selection.makeEngine(
-                memory: memory, vcpuCount: configuration.cpus, irqChip: chips, alarms: loop, instructionClock: counter)
-        }
-        let board: Mainboard
-        do throws(MainboardError) {
-            board = try Mainboard(
-                engine: engine, memory: memory, clock: counter ?? clock, wallClock: counter ?? clock, alarms: counter ?? loop, events: loop,
-                console: console.sink, consoleObserver: { [console] in console.observe($0) }, debugConsole: console.sink, virtioDevices: devices?.all ?? [],
-                transport: configuration.transport == .pci ? .pci : .mmio)
-        } catch {
-            throw RunError(exitStatus: .guestCrashed, description: error.description)
-        }
-        engine.connect(ports: board.ports, mmio: board.mmio)
-        let entry = try loadGuest(into: memory, board)
-        let state = entry.initialState()
-        let run = MachineRun(
-            engine: engine, memory: memory, vcpuCount: configuration.cpus, clock: clock, general: state.general,
-            system: state.system)
-        board.control.connect(run)
-        console.connect(board.serial)
-        return Life(run: run, board: board, memory: memory)
+    ) throws -> GuestLife {
+        let life = try GuestLife(
+            configuration.plan, engine: selection,
+            in: .init(
+                loop: loop, clock: clock, console: console.sink, consoleObserver: { [console] in console.observe($0) },
+                devices: devices?.all ?? []),
+            boot: bootMaterial)
+        console.connect(life.board.serial)
+        return life
     }
 
-    private func loadGuest(into memory: GuestMemory, _ board: Mainboard) throws -> EntryPoint {
-        do throws(BootError) {
-            // Asked to unpack in the guest, the fast form is of no use.
-            let fast = configuration.decompression == .host ? files.preparedKernel : nil
-            let bytes: ImageBytes
-            if let path = fast ?? files.kernel {
-                bytes = try ImageBytes(file: path)
-            } else {
-                bytes = ImageBytes(BuiltinGuest.image, name: "the built-in guest")
-            }
-            let image = try BootImage(bytes).unpacked(limit: memory.size)
-            var boot = BootConfiguration()
-            boot.rsdp = try ACPITables(board.acpi(cpuCount: configuration.cpus)).install(in: memory)
-            boot.commandLine = GuestCommandLine.text(
-                isLinux: image.isLinux, isOurs: files.isOurs, hasPCI: configuration.hasVirtioDevices && configuration.transport == .pci,
-                hasDisk: !configuration.disks.isEmpty,
-                append: configuration.append,
-                terminal: Terminal.size(of: STDOUT_FILENO))
-            boot.unpacking = configuration.decompression == .guest ? .guest : .host
-            if let initrd = files.initrd { boot.initrds = [try ImageBytes(file: initrd)] }
-            // Drivers are worth the guest's time only where they have something to drive.
-            if configuration.hasVirtioDevices, let modules = files.modules { boot.initrds.append(try ImageBytes(file: modules)) }
-            logger.debug("command line: \(boot.commandLine)")
-            let entry = try image.load(into: memory, boot)
-            logger.debug("starts by \(entry.method)")
-            return entry
-        } catch {
-            var failure = RunError(error)
-            if files.isOurs, failure.exitStatus == .badConfiguration, error.isInTheFile {
-                failure.description += "; the image store mends it: hover images fetch \(RunConfiguration.imageNames[0])"
-            }
-            throw failure
-        }
+    private var bootMaterial: BootMaterial {
+        // Asked to unpack in the guest, the fast form is of no use.
+        let fast = configuration.decompression == .host ? files.preparedKernel : nil
+        let hasDevices = configuration.hasVirtioDevices
+        var material = BootMaterial(
+            kernel: (fast ?? files.kernel).map { .file($0) }
+                ?? .bytes(ImageBytes(BuiltinGuest.image, name: "the built-in guest")),
+            unpacking: configuration.decompression, isOurs: files.isOurs,
+            commandLine: { [configuration, isOurs = files.isOurs] isLinux in
+                GuestCommandLine.text(
+                    isLinux: isLinux, isOurs: isOurs, hasPCI: hasDevices && configuration.transport == .pci,
+                    hasDisk: !configuration.disks.isEmpty, append: configuration.append,
+                    terminal: Terminal.size(of: STDOUT_FILENO))
+            },
+            trace: { [logger] in logger.debug("\($0)") })
+        if let initrd = files.initrd { material.initrds = [.file(initrd)] }
+        // Drivers are worth the guest's time only where they have something to drive.
+        if hasDevices, let modules = files.modules { material.initrds.append(.file(modules)) }
+        return material
     }
 
     private func obey(_ command: GuestConsole.Command) {

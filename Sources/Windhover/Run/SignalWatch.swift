@@ -16,11 +16,13 @@ final class SignalWatch: @unchecked Sendable {
 
     /// Blocks the signals in the calling thread, and so in every thread made later: call it before any other thread is.
     ///
-    /// - Parameter handler: called on the loop's thread with the signal's number.
-    init?(loop: EventLoop, _ handler: @escaping @Sendable (Int32) -> Void) {
+    /// - Parameters:
+    ///   - others: signals that end nothing, and are wanted all the same.
+    ///   - handler: called on the loop's thread with the signal's number.
+    init?(loop: EventLoop, others: [Int32] = [], _ handler: @escaping @Sendable (Int32) -> Void) {
         var set = sigset_t()
         unsafe sigemptyset(&set)
-        for number in Self.ending where !Self.isIgnored(number) { unsafe sigaddset(&set, number) }
+        for number in Self.ending + others where !Self.isIgnored(number) { unsafe sigaddset(&set, number) }
         guard unsafe pthread_sigmask(SIG_BLOCK, &set, nil) == 0 else { return nil }
         signal(SIGPIPE, SIG_IGN)
         let descriptor = unsafe signalfd(-1, &set, chost_signalfd_flags)

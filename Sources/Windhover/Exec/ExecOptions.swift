@@ -1,0 +1,27 @@
+/// The options of `hover exec`, as written.
+public struct ExecOptions: Hashable, Sendable {
+    public var command: [String] = []
+    public var kernel = "linux"
+    public var modules: String?
+    public var append: [String] = []
+    public var root: String?
+    public var readWrite = false
+    public var shares: [String] = []
+    public var disks: [String] = []
+    public var networks: [String] = []
+    public var directory: String?
+    public var user: String?
+    public var environment: [String] = []
+    public var memory = "1G"
+    public var cpus = "1"
+    public var engine = "auto"
+    public var transport = "pci"
+    public var timeout: String?
+    public var bootTimeout = "2m"
+    public var consoleLog: String?
+    public var statistics: String?
+    /// Whether the command gets a terminal: `auto`, `always` or `never`.
+    public var terminal = "auto"
+
+    public init() {}
+}
