@@ -1,11 +1,11 @@
 internal import Glibc
 
 /// A mutex with a condition variable: what `Synchronization` does not have yet.
-@safe final class Condition: @unchecked Sendable {
+@safe package final class Condition: @unchecked Sendable {
     private let mutex: UnsafeMutablePointer<pthread_mutex_t>
     private let condition: UnsafeMutablePointer<pthread_cond_t>
 
-    init() {
+    package init() {
         unsafe mutex = .allocate(capacity: 1)
         unsafe condition = .allocate(capacity: 1)
         unsafe pthread_mutex_init(mutex, nil)
@@ -23,7 +23,7 @@ internal import Glibc
         unsafe mutex.deallocate()
     }
 
-    func locked<Result>(_ body: () throws -> Result) rethrows -> Result {
+    package func locked<Result, Failure: Error>(_ body: () throws(Failure) -> Result) throws(Failure) -> Result {
         unsafe pthread_mutex_lock(mutex)
         defer { unsafe pthread_mutex_unlock(mutex) }
         return try body()
@@ -31,7 +31,7 @@ internal import Glibc
 
     /// Waits, with the lock held, for a broadcast or until the monotonic deadline in nanoseconds.
     /// - Returns: false at the deadline.
-    func wait(until deadline: UInt64? = nil) -> Bool {
+    package func wait(until deadline: UInt64? = nil) -> Bool {
         guard let deadline else {
             unsafe pthread_cond_wait(condition, mutex)
             return true
@@ -41,5 +41,5 @@ internal import Glibc
         return unsafe pthread_cond_timedwait(condition, mutex, &time) != ETIMEDOUT
     }
 
-    func broadcast() { unsafe pthread_cond_broadcast(condition) }
+    package func broadcast() { unsafe pthread_cond_broadcast(condition) }
 }

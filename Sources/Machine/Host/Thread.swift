@@ -3,7 +3,7 @@ internal import Glibc
 
 /// A named POSIX thread. Every one of the monitor's own is made here; all block the signals that the main thread takes, and
 /// no others: whoever started the monitor with, say, the kick signal blocked would else have vCPUs that cannot be stopped.
-@safe final class Thread: @unchecked Sendable {
+@safe package final class Thread: @unchecked Sendable {
     private var handle = pthread_t()
     private var isJoined = false
 
@@ -18,7 +18,7 @@ internal import Glibc
 
     /// - Parameter name: at most 15 bytes reach the host.
     /// - Returns: nil where the host has no room for another thread.
-    init?(name: String, _ body: @escaping @Sendable () -> Void) {
+    package init?(name: String, _ body: @escaping @Sendable () -> Void) {
         let start = unsafe Unmanaged.passRetained(Start(name: name, body: body))
         // Signals to the process are the main thread's business; the new thread inherits this mask.
         var blocked = sigset_t()
@@ -44,8 +44,15 @@ internal import Glibc
         }
     }
 
+    /// Nobody will wait for its end. In place of `join`.
+    package func detach() {
+        guard !isJoined else { return }
+        isJoined = true
+        pthread_detach(handle)
+    }
+
     /// Waits for the thread's end. Call it once.
-    func join() {
+    package func join() {
         guard !isJoined else { return }
         isJoined = true
         pthread_join(handle, nil)
