@@ -23,7 +23,7 @@ internal import Glibc
         unsafe mutex.deallocate()
     }
 
-    package func locked<Result>(_ body: () throws -> Result) rethrows -> Result {
+    package func locked<Result, Failure: Error>(_ body: () throws(Failure) -> Result) throws(Failure) -> Result {
         unsafe pthread_mutex_lock(mutex)
         defer { unsafe pthread_mutex_unlock(mutex) }
         return try body()

@@ -44,7 +44,7 @@ internal import Glibc
         }
     }
 
-    /// Lets the thread go its own way: nobody will wait for its end. In place of `join`.
+    /// Nobody will wait for its end. In place of `join`.
     package func detach() {
         guard !isJoined else { return }
         isJoined = true
