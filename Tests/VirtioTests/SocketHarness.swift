@@ -33,12 +33,13 @@ final class SocketGuest {
 
     init(
         ring: FeatureSet = [], limits: SocketDevice.Limits = .init(), buffers: Int = 16, bufferSize: Int = 4096,
-        isSplit: Bool = false, size: UInt16 = 64
+        isSplit: Bool = false, size: UInt16 = 64, services: [UInt32: SocketService] = [:], hasPath: Bool = true
     ) throws {
         directory = try TemporaryDirectory()
         memory = try GuestMemory(size: 256 << 20)
         device = try SocketDevice(
-            guestCID: Self.cid, path: directory.path + "/v", events: events, clock: events.clock, limits: limits)
+            guestCID: Self.cid, path: hasPath ? directory.path + "/v" : nil, services: services, events: events,
+            clock: events.clock, limits: limits)
         transport = MMIODriver(device: device, memory: memory)
         driver = MockDriver(transport, memory: memory)
         start(ring: ring, buffers: buffers, bufferSize: bufferSize, isSplit: isSplit, size: size)

@@ -127,6 +127,18 @@ internal import VMCore
         settleInterest(index)
     }
 
+    /// The socket, no longer the table's, with what it has yet to take. nil where that is nothing.
+    func takeLastBytes(_ index: Int) -> LastBytes.Stream? {
+        guard sockets[index].descriptor >= 0, let ring = sockets[index].pending, !ring.isEmpty else { return nil }
+        events.unwatch(sockets[index].descriptor, token: sockets[index].token)
+        defer {
+            sockets[index].descriptor = -1
+            sockets[index].pending = nil
+            sockets[index].mayRead = false
+        }
+        return LastBytes.Stream(descriptor: sockets[index].descriptor, ring: ring)
+    }
+
     func isOpen(_ index: Int) -> Bool { sockets[index].descriptor >= 0 }
 
     private func closeSocket(_ index: Int) {

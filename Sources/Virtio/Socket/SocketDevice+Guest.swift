@@ -36,6 +36,19 @@ extension SocketDevice {
         session.signalUsed(Queue.transmit, queue)
     }
 
+    /// At the end of a driver's session or of the machine: packets that there was no time for yet. Whoever ends the session is
+    /// not waited for, so there are no more of them than the queue holds; nor is it told anything.
+    func takeLastPackets(_ state: inout State) {
+        guard !state.isBroken, !state.isClosed, let queue = state.session?.queue(Queue.transmit) else { return }
+        for _ in 0..<queueSizes[Queue.transmit] {
+            guard queue.next(transmitChain) == .request,
+                let wire = transmitChain.load(SocketPacket.Wire.self, at: 0)
+            else { return }
+            receive(SocketPacket(wire), &state)
+            queue.complete(transmitChain, written: 0)
+        }
+    }
+
     /// One packet, whose data is in the transmit chain.
     private func receive(_ packet: SocketPacket, _ state: inout State) {
         // Whoever claims to be another could not be answered either. Source: [VIRTIO1.2 §5.10.6.2.1].
@@ -97,15 +110,55 @@ extension SocketDevice {
     /// The guest asks for a connection to a port of the host's.
     private func connectToHost(_ request: SocketPacket, _ state: inout State) {
         guard hasRoom(state) else { return refuseConnection(request, &state) }
-        let descriptor = UnixSocket.make()
-        guard descriptor >= 0 else { return refuseConnection(request, &state) }
-        guard UnixSocket.connect(descriptor, to: "\(path)_\(request.destinationPort)") == 0 else {
-            UnixSocket.close(descriptor)
-            return refuseConnection(request, &state)
-        }
-        guard let index = add(descriptor, wantsInput: true, &state) else { return refuseConnection(request, &state) }
-        begin(index, Connection(accepting: request, window: nextWindow(state)), &state)
+        let isMade =
+            if let service = services[request.destinationPort] {
+                connect(to: service, request, &state)
+            } else if let path {
+                connect(toSocketAt: "\(path)_\(request.destinationPort)", request, &state)
+            } else {
+                false
+            }
+        guard isMade else { return refuseConnection(request, &state) }
         state.statistics.connections &+= 1
+    }
+
+    private func connect(toSocketAt path: String, _ request: SocketPacket, _ state: inout State) -> Bool {
+        let descriptor = UnixSocket.make()
+        guard descriptor >= 0 else { return false }
+        guard UnixSocket.connect(descriptor, to: path) == 0 else {
+            UnixSocket.close(descriptor)
+            return false
+        }
+        return accept(request, descriptor, &state) != nil
+    }
+
+    /// Two connected sockets: one is the service's from the end of this turn on, the other is as any socket of the host's.
+    private func connect(to service: @escaping SocketService, _ request: SocketPacket, _ state: inout State) -> Bool {
+        guard let pair = UnixSocket.makePair() else { return false }
+        guard let index = accept(request, pair.device, &state) else {
+            UnixSocket.close(pair.service)
+            return false
+        }
+        state.peers[index].isService = true
+        state.arrivals.append(Arrival(service: service, descriptor: pair.service))
+        return true
+    }
+
+    private func accept(_ request: SocketPacket, _ descriptor: Int32, _ state: inout State) -> Int? {
+        guard let index = add(descriptor, wantsInput: true, &state) else { return nil }
+        begin(index, Connection(accepting: request, window: nextWindow(state)), &state)
+        return index
+    }
+
+    func takeArrivals(_ state: inout State) -> [Arrival] {
+        guard !state.arrivals.isEmpty else { return [] }
+        defer { state.arrivals.removeAll() }
+        return state.arrivals
+    }
+
+    /// Services may ask the device for something: none of its locks is held.
+    func announce(_ arrivals: [Arrival]) {
+        for arrival in arrivals { arrival.service(arrival.descriptor) }
     }
 
     private func refuseConnection(_ request: SocketPacket, _ state: inout State) {

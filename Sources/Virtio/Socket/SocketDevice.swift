@@ -1,11 +1,12 @@
 internal import Synchronization
 public import VMCore
 
-/// Stream sockets between the guest's address family VSOCK and Unix sockets of the host's.
+/// Stream sockets between the guest's address family VSOCK and Unix sockets of the host's, or services of this process.
 ///
 /// The host connects to a path, writes `CONNECT <port>` and a newline, and reads `OK <port>` once the guest has accepted:
 /// what it writes and reads from then on is the connection's. A guest that connects to the host's port P (context 2) is
-/// connected to the Unix socket at the path with `_P` behind it.
+/// connected to the service of that port, or else to the Unix socket at the path with `_P` behind it. Without a path the
+/// device leaves nothing on disk, and no one but its services can be reached.
 ///
 /// Not emulated: datagrams and SOCK_SEQPACKET; contexts other than the host's.
 ///
@@ -41,7 +42,8 @@ public final class SocketDevice: VirtioDevice {
     }
 
     let guestCID: UInt64
-    let path: String
+    let path: String?
+    let services: [UInt32: SocketService]
     let limits: Limits
     let events: any EventService
     let clock: any MonotonicClock
@@ -74,6 +76,8 @@ public final class SocketDevice: VirtioDevice {
         var connection = Connection(fromHost: 0, toGuest: 0, window: 0)
         /// Whether it has one of the large windows.
         var isWide = false
+        /// Whether the host's side is a service of this process.
+        var isService = false
         /// When the place is cleared by force.
         var deadline: UInt64?
     }
@@ -108,9 +112,17 @@ public final class SocketDevice: VirtioDevice {
         var holdsReceiveBuffer = false
         var isTransmitStalled = false
         var owesTransportReset = false
+        /// Connections that their services have yet to be told of, which is done without the lock.
+        var arrivals: [Arrival] = []
         var statistics = Statistics()
 
         var isServing: Bool { session != nil && !isBroken }
+    }
+
+    /// A connection's end for its service.
+    struct Arrival {
+        let service: SocketService
+        let descriptor: Int32
     }
 
     struct Statistics {
@@ -132,15 +144,18 @@ public final class SocketDevice: VirtioDevice {
     /// - Parameters:
     ///   - guestCID: the guest's context identifier, from 3 on.
     ///   - path: where the host connects; a file that is there until the device goes. Those that the guest connects to have
-    ///     the port behind it.
+    ///     the port behind it. nil: the host's other programs are not reached, nor do they reach the guest.
+    ///   - services: what the guest is connected to at the host's ports, before any socket at the path.
     /// - Throws: `SocketError`, in words for whoever gave the path.
     public init(
-        guestCID: UInt32, path: String, events: any EventService, clock: any MonotonicClock, limits: Limits = Limits()
+        guestCID: UInt32, path: String?, services: [UInt32: SocketService] = [:], events: any EventService,
+        clock: any MonotonicClock, limits: Limits = Limits()
     ) throws(SocketError) {
         guard guestCID >= 3, guestCID != .max else { throw .reservedCID(guestCID) }
-        let listener = try SocketListener.open(path: path)
+        let listener: SocketListener? = if let path { try SocketListener.open(path: path) } else { nil }
         self.guestCID = UInt64(guestCID)
         self.path = path
+        self.services = services
         self.events = events
         self.clock = clock
         var limits = limits
@@ -158,10 +173,11 @@ public final class SocketDevice: VirtioDevice {
         work = slot
         slot.connect(events) { [weak self] in self?.serve() }
         let alarm = events.makeAlarm { [weak self] in self?.expire() }
+        state.withLock { $0.alarm = alarm }
+        guard let listener else { return }
         let token = events.watch(listener.descriptor, for: .readable) { [weak self] _ in self?.acceptHosts() }
-        guard let token else { throw .host(call: "watching", path: path, errno: 28) }
+        guard let token else { throw .host(call: "watching", path: listener.path, errno: 28) }
         state.withLock { state in
-            state.alarm = alarm
             state.listener = listener
             state.listenerToken = token
             state.isListening = true
@@ -172,7 +188,11 @@ public final class SocketDevice: VirtioDevice {
 
     /// Closes every socket of the host's and removes the listener's file, for good: what the host does not take at this moment
     /// is lost. As when the device goes, for a program that ends without that. What the guest asks for afterwards is refused.
+    ///
+    /// A service loses nothing: what the guest sent is still there for it to read, with an end behind it. Where a socket's
+    /// own room does not hold it, a thread hands it on, until the service closes its end or `lingerTime` is over.
     public func close() {
+        var last: [LastBytes.Stream] = []
         state.withLock { state in
             if let listener = state.listener, let token = state.listenerToken {
                 events.unwatch(listener.descriptor, token: token)
@@ -184,8 +204,12 @@ public final class SocketDevice: VirtioDevice {
             state.alarm?.set(deadline: nil)
             state.alarmDeadline = nil
             endAll(&state)
-            for index in state.peers.indices where state.peers[index].role != .free { release(index, &state) }
+            for index in state.peers.indices where state.peers[index].role != .free {
+                if state.peers[index].isService, let stream = state.sockets.takeLastBytes(index) { last.append(stream) }
+                release(index, &state)
+            }
         }
+        LastBytes.handOn(last, within: limits.lingerTime)
     }
 
     // MARK: As a device
@@ -207,14 +231,17 @@ public final class SocketDevice: VirtioDevice {
 
     /// Every connection ends; what the guest had sent by then is still the host's.
     public func stop() {
-        state.withLock { state in
+        let arrivals = state.withLock { state in
+            takeLastPackets(&state)
             endAll(&state)
             state.session = nil
             state.isBroken = false
             state.holdsReceiveBuffer = false
             state.isTransmitStalled = false
             state.owesTransportReset = false
+            return takeArrivals(&state)
         }
+        announce(arrivals)
     }
 
     /// Tells the guest that all connections have been interrupted, and interrupts them: its driver ends its own, and
@@ -242,12 +269,14 @@ public final class SocketDevice: VirtioDevice {
     // MARK: A turn
 
     private func serve() {
-        state.withLock { state in
-            guard let session = state.session, !state.isBroken else { return }
+        let arrivals = state.withLock { state in
+            guard let session = state.session, !state.isBroken else { return [Arrival]() }
             serveTransmit(session, &state)
             serveReceive(session, &state)
             serveEvents(session, &state)
+            return takeArrivals(&state)
         }
+        announce(arrivals)
     }
 
     /// No device could go on from what the driver did.

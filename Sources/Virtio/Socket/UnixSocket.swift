@@ -15,6 +15,22 @@ enum UnixSocket {
         return descriptor >= 0 ? descriptor : -errno
     }
 
+    /// Two new descriptors that are connected: the service's end blocks, the device's does not. nil where the host has none left.
+    static func makePair() -> (device: Int32, service: Int32)? {
+        var pair = InlineArray<2, Int32>(repeating: -1)
+        let kind = SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue
+        let code = unsafe withUnsafeMutableBytes(of: &pair) {
+            unsafe socketpair(AF_UNIX, Int32(bitPattern: kind), 0, $0.bindMemory(to: Int32.self).baseAddress)
+        }
+        guard code == 0 else { return nil }
+        guard fcntl(pair[0], F_SETFL, O_NONBLOCK) == 0 else {
+            close(pair[0])
+            close(pair[1])
+            return nil
+        }
+        return (pair[0], pair[1])
+    }
+
     static func close(_ descriptor: Int32) { _ = Glibc.close(descriptor) }
 
     /// - Returns: 0 or -errno.
