@@ -1,4 +1,5 @@
 internal import Glibc
+internal import VMCore
 
 /// Where a command that is run in a guest would have run: the caller's directory and environment.
 public struct Caller: Hashable, Sendable {

@@ -1,3 +1,5 @@
+public import Virtio
+
 /// What the command's root directory is.
 public enum ExecRoot: Hashable, Sendable {
     /// A directory of the host's, `/` for its own tree; what is written stays in the guest's memory.
@@ -85,13 +87,13 @@ public struct ExecConfiguration: Hashable, Sendable {
             guard directory != "/" else {
                 throw .impossible("--rw would let the guest write to the host's whole tree: go to the directory that is meant, or name it with --share")
             }
-            if !shares.contains(where: { $0.path == directory }) {
+            if !shares.map(\.path).contains(directory) {
                 shares.append(ExecShare(directory: directory, path: directory, isReadOnly: false, caching: .auto))
             }
         } else if options.readWrite, root != .disk {
             throw .impossible("--rw is for the host's own tree or a disk, not for --root: name what is to be written with --share DIR:PATH")
         }
-        for (index, share) in shares.enumerated() where shares[..<index].contains(where: { $0.path == share.path }) {
+        for (index, share) in shares.enumerated() where shares[..<index].map(\.path).contains(share.path) {
             throw .impossible("--share: two directories are to be at '\(share.path)': give each a place of its own, as in DIR:PATH")
         }
         guard disks.count + networks.count + shares.count < RunConfiguration.maximumDevices else {

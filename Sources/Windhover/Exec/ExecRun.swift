@@ -3,6 +3,7 @@ public import Logging
 internal import Machine
 internal import Synchronization
 internal import VMCore
+internal import Virtio
 
 /// One `hover exec`: a machine of its own for one command, whose streams, signals and exit status are the caller's.
 ///

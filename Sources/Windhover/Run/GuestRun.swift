@@ -1,5 +1,6 @@
 internal import Boot
 internal import CHost
+internal import Devices
 internal import Glibc
 public import Logging
 internal import Machine

@@ -51,7 +51,7 @@ struct AgentGuest: Sendable {
 
     /// - Throws: a `ReportableError` for a kernel that lacks what this guest takes.
     func material(_ logger: Logger) throws -> BootMaterial {
-        let archive = try kernel.archive(agent: GuestAgent.program, needs: needs)
+        let archive = try kernel.archive(agent: GuestAgent.image, needs: needs)
         var material = BootMaterial(
             kernel: .file(kernel.preparedPath ?? kernel.path), isOurs: kernel.isOurs,
             commandLine: { isLinux in

@@ -1,4 +1,5 @@
 internal import CHost
+internal import Devices
 internal import Glibc
 internal import Logging
 internal import Machine

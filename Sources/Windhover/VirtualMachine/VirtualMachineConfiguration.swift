@@ -1,3 +1,5 @@
+internal import Virtio
+
 /// What a virtual machine is to be: a value, to be changed until it is right, and then made a ``VirtualMachine`` of.
 ///
 /// ```swift
