@@ -49,6 +49,7 @@ let package = Package(
         .target(name: "CHost", path: "Shims/CHost"),
         .target(name: "CNative", path: "Shims/CNative"),
         .target(name: "CBuiltinGuest", path: "Shims/CBuiltinGuest"),
+        .target(name: "CGuestAgent", path: "Shims/CGuestAgent"),
         .systemLibrary(
             name: "CCompression", path: "Shims/CCompression",
             providers: [.apt(["zlib1g-dev", "liblzma-dev", "liblz4-dev", "libzstd-dev"])]),
@@ -70,7 +71,7 @@ let package = Package(
         .target(
             name: "Windhover",
             dependencies: [
-                "Machine", "Devices", "Virtio", "Boot", "VMCore", "CHost", "CBuiltinGuest", "CCompression",
+                "Machine", "Devices", "Virtio", "Boot", "VMCore", "CHost", "CBuiltinGuest", "CGuestAgent", "CCompression",
                 .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: strict),

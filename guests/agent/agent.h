@@ -1,0 +1,242 @@
+// The guest's agent: what its parts have in common. What it does and how the host speaks with it is in docs/agent.md.
+//
+// One thread, one loop on ppoll. The set-up blocks, for there is nothing else to do yet; from then on what may take long (a file,
+// a program's start) is a child's business.
+#pragma once
+#include "system.h"
+
+// MARK: memory.c: bytes, text, pages
+
+void *memset(void *target, int value, size_t count);
+void *memcpy(void *target, const void *source, size_t count);
+void *memmove(void *target, const void *source, size_t count);
+int memcmp(const void *a, const void *b, size_t count);
+size_t length_of(const char *text);
+bool equal(const char *a, const char *b);
+bool begins(const char *text, const char *start);
+/// The first such byte, or NULL.
+char *find_byte(const char *bytes, size_t count, char byte);
+/// Decimal digits and nothing else, up to 2^32 - 1.
+bool parse_number(const char *digits, size_t count, u32 base, u32 *value);
+/// Zeroed; NULL where there is no memory.
+void *pages(size_t size);
+void release(void *bytes, size_t size);
+
+/// Text in the making. What has no room is cut off.
+struct line { size_t count; char text[512]; };
+void put(struct line *line, const char *text);
+void put_number(struct line *line, u64 number);
+/// An errno by name and number.
+void put_error(struct line *line, int error);
+
+/// A file's bytes with a zero behind them.
+struct contents { char *bytes; size_t count, mapped; };
+/// - Returns: 0, or a negative errno. The caller releases what is mapped.
+int read_file(const char *path, size_t limit, struct contents *contents);
+int write_all(int fd, const void *bytes, size_t count);
+
+u64 now_milliseconds(void);
+void sleep_milliseconds(u64 time);
+
+// MARK: frame.c: docs/agent.md's frames
+
+enum {
+    FRAME_HELLO = 1, FRAME_READY, FRAME_SETUP_FAILED, FRAME_NOTE, FRAME_STARTED, FRAME_NOT_STARTED, FRAME_ENDED, FRAME_GOODBYE,
+    FRAME_SETUP = 129, FRAME_START, FRAME_SIGNAL, FRAME_RESIZE, FRAME_SHUT_DOWN,
+};
+enum { FRAME_HEADER = 8, FIELD_HEADER = 8, INCOMING_LIMIT = 16 << 20, TEXT_LIMIT = 4096 };
+
+/// A frame for the host in the making.
+struct frame { size_t count; u8 bytes[FRAME_HEADER + TEXT_LIMIT + 1024]; };
+void frame_start(struct frame *frame, u16 kind);
+void frame_number(struct frame *frame, u16 tag, u32 value);
+/// At most TEXT_LIMIT bytes of it.
+void frame_text(struct frame *frame, u16 tag, const char *text);
+/// The header's length.
+void frame_finish(struct frame *frame);
+
+u16 little16(const u8 *bytes);
+u32 little32(const u8 *bytes);
+u64 little64(const u8 *bytes);
+
+/// A payload's fields, one after the other. Behind the payload there is room for a byte.
+struct fields { u8 *bytes; size_t count, offset; char *unterminated; };
+struct field { u16 tag; u32 count; u8 *bytes; };
+/// Whether a payload is made of fields.
+bool fields_are_whole(const u8 *payload, size_t count);
+/// The next of a payload that is whole; false behind the last. Puts a zero behind the one before, where this one's header has been,
+/// so that text needs no copy: a payload can be walked through once.
+bool next_field(struct fields *fields, struct field *field);
+/// Whether a field is text: no zero in it.
+bool is_text(const struct field *field);
+
+// MARK: control.c: the connection, the loop
+
+/// Whether this is PID 1 of a guest, and so the machine is its to set up and to power off.
+extern bool is_init;
+extern const char *stream_path; // where streams are connected to if it is not
+extern u32 command_mask;        // umask of commands
+extern struct rlimit command_files;
+
+void control_send(struct frame *frame);
+void note(const char *text);
+/// Serves the host until the connection ends.
+_Noreturn void serve(int control);
+/// A connected socket for a command's stream, or a negative errno.
+int connect_stream(u32 number, u32 stream);
+/// A vsock connection to the host, or a negative errno.
+int connect_host(u32 port);
+
+// MARK: main.c
+
+/// A line on the console.
+void say(struct line *line);
+/// PID 1 powers the machine off, others exit.
+_Noreturn void leave(int status);
+
+// MARK: setup.c, mount.c, module.c
+
+struct share { u32 flags; const char *tag, *path; };
+struct setup {
+    bool has_time;
+    struct timespec time;
+    const char *name;
+    u32 root_kind, root_flags;
+    const char *root, *root_type;
+    u32 network;
+    struct share *shares;
+    size_t share_count, shares_mapped;
+};
+enum { ROOT_INITIAL = 0, ROOT_SHARED = 1, ROOT_BLOCK = 2, ROOT_LAYER = 1, ROOT_READONLY = 2, SHARE_READONLY = 1 };
+
+/// What could not be done, for the host.
+struct failure { int error; struct line what; const char *module; };
+/// - Returns: false for a payload that breaks a rule.
+bool parse_setup(u8 *payload, size_t count, struct setup *setup);
+bool set_up(const struct setup *setup, struct failure *failure);
+bool fail(struct failure *failure, int error, const char *what, const char *name);
+
+void mount_initial(void);
+bool mount_root(const struct setup *setup, struct failure *failure);
+bool mount_shares(const struct setup *setup, struct failure *failure);
+/// Makes what was written reach the host.
+void unmount_all(void);
+/// Makes a directory and those above it.
+int make_directories(const char *path);
+/// Whether what is written to the root stays in memory.
+extern bool root_in_memory;
+
+void load_modules(void);
+
+// MARK: network.c, dhcp.c, resolver.c
+
+void loopback_up(void);
+/// Configures the first interface; what goes wrong is a note.
+void network_up(void);
+
+enum { DNS_LIMIT = 3, ROUTE_LIMIT = 16 };
+/// Addresses in network order, as everywhere.
+struct route { u32 destination, mask, gateway; };
+struct lease {
+    u32 address, mask, server, seconds;
+    u32 dns[DNS_LIMIT], dns_count;
+    struct route routes[ROUTE_LIMIT];
+    u32 route_count, mtu;
+    char domain[256];
+};
+/// Asks for an address. - Returns: 0, or a negative errno; -ETIMEDOUT if nobody answers.
+int dhcp(int index, const u8 hardware[6], u64 limit_milliseconds, struct lease *lease);
+/// Tells the guest's programs where names are looked up.
+void write_resolver(const struct lease *lease);
+
+// MARK: command.c: from start to ended
+
+enum { STAGE_DIRECTORY = 1, STAGE_USER, STAGE_PROGRAM, STAGE_RESOURCES, STAGE_STREAMS };
+enum { OPERATION_RUN = 0, OPERATION_WRITE = 1, OPERATION_READ = 2 };
+
+/// What the host wants started. Its text lies in the frame's payload.
+struct start {
+    u32 number, streams, operation;
+    bool terminal;
+    u32 rows, columns;
+    const char *directory, *user;
+    char **arguments, **environment; // each with a NULL behind, in one block
+    size_t argument_count, environment_count, mapped;
+};
+
+enum { RELAY_ROOM = 65536 };
+/// One direction of a stream: bytes from one descriptor to another by way of a buffer. It owns both; -1 is closed.
+struct relay {
+    int from, to;
+    bool from_socket, to_socket;
+    bool draining;    // the command has ended: what is there is taken, nothing is waited for
+    bool half_closed; // the host has closed its side of an output; whether it still reads is known
+    i64 left;         // bytes that are still taken; negative: no limit
+    u8 *buffer;
+    size_t start, count;
+    int from_slot, to_slot; // among what is polled; -1: not there
+};
+
+struct command {
+    struct command *next;
+    u32 number;
+    int pid;
+    int failure, failure_slot; // the pipe on which the child says what it failed at; -1 once that is known
+    bool ended;
+    int status;
+    u64 kills; // of the out-of-memory killer before the start
+    bool terminal;
+    int master, slave; // held so that neither end of the terminal closes while the command runs
+    struct relay relays[3];
+};
+
+/// - Returns: false for a payload that breaks a rule.
+bool parse_start(u8 *payload, size_t count, struct start *start);
+/// - Returns: false where the number is in use.
+bool command_start(struct start *start);
+void command_signal(u32 number, u32 signal);
+void command_resize(u32 number, u32 rows, u32 columns);
+void reap(void);
+/// Kills the process groups of all commands.
+void commands_kill(void);
+
+/// What the loop polls.
+struct poll_set { struct pollfd *fds; size_t count, room; bool at_once; };
+int poll_add(struct poll_set *set, int fd, int events);
+int poll_result(const struct poll_set *set, int slot);
+void commands_poll(struct poll_set *set);
+void commands_step(const struct poll_set *set);
+
+// MARK: relay.c
+
+void relay_close(struct relay *relay);
+/// - Returns: 0, or a negative errno. The descriptors are the relay's in either case, and do not block from here on.
+int relay_open(struct relay *relay, int from, bool from_socket, int to, bool to_socket);
+bool relay_is_open(const struct relay *relay);
+void relay_poll(struct relay *relay, struct poll_set *set);
+void relay_step(struct relay *relay, int from_events, int to_events);
+/// The command has ended: takes at most `limit` bytes more.
+void relay_drain(struct relay *relay, i64 limit);
+
+// MARK: terminal.c
+
+/// A terminal's two ends. - Returns: 0, or a negative errno.
+int terminal_open(u32 rows, u32 columns, int *master, int *slave);
+void terminal_resize(int master, u32 rows, u32 columns);
+
+// MARK: child.c, program.c, user.c, file.c: between fork and exec
+
+struct child_streams { int descriptors[3], failure; bool terminal; };
+_Noreturn void child_run(const struct start *start, const struct child_streams *streams);
+/// Says what failed, and ends.
+_Noreturn void child_fail(u32 stage, int error, const char *name);
+/// Reported on the pipe; the name follows.
+struct child_failure { u32 stage, error; };
+enum { CHILD_FAILURE_PIPE = 3, CHILD_NAME_LIMIT = 1024 };
+
+/// Becomes the user and changes the environment to theirs. Does not return where it cannot.
+void become_user(struct start *start);
+/// Runs the program. - Returns: the errno for which it does not.
+int execute(const struct start *start);
+_Noreturn void write_file(const struct start *start);
+_Noreturn void send_file(const struct start *start);

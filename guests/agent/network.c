@@ -1,0 +1,136 @@
+// Interfaces: the loopback, and the first other one with what DHCP says. IPv6 is the kernel's own business.
+// Source: [LINUX-NETDEVICE].
+#include "agent.h"
+
+enum {
+    SIOCADDRT = 0x890B, SIOCGIFNAME = 0x8910, SIOCGIFFLAGS = 0x8913, SIOCSIFFLAGS = 0x8914, SIOCSIFADDR = 0x8916,
+    SIOCSIFNETMASK = 0x891C, SIOCSIFMTU = 0x8922, SIOCGIFHWADDR = 0x8927,
+};
+enum { IFF_UP = 1, IFF_RUNNING = 0x40, ARPHRD_ETHER = 1, RTF_UP = 1, RTF_GATEWAY = 2, RTF_HOST = 4 };
+
+struct address { u16 family, port; u32 address; u8 zero[8]; };
+struct interface {
+    char name[16];
+    union { struct address address; u16 flags; int index, mtu; struct { u16 family; u8 bytes[14]; } hardware; u8 room[24]; };
+};
+struct route_entry {
+    u64 pad;
+    struct address destination, gateway, mask;
+    u16 flags, pad2;
+    u64 pad3;
+    void *pad4;
+    u16 metric;
+    char *device;
+    u64 mtu, window;
+    u16 initial;
+};
+
+static int raise_interface(int fd, struct interface *interface) {
+    int error = sys_ioctl(fd, SIOCGIFFLAGS, interface);
+    if (error < 0) return error;
+    interface->flags |= IFF_UP | IFF_RUNNING;
+    return sys_ioctl(fd, SIOCSIFFLAGS, interface);
+}
+
+void loopback_up(void) {
+    int fd = sys_socket(AF_INET, SOCK_DGRAM, 0);
+    if (fd < 0) return;
+    struct interface interface = { .name = "lo" };
+    // Its address the kernel gives it.
+    raise_interface(fd, &interface);
+    sys_close(fd);
+}
+
+static void note_failed(const char *what, const char *name, int error) {
+    struct line line = { 0 };
+    put(&line, "network: ");
+    put(&line, what);
+    put(&line, name);
+    if (error) {
+        put(&line, ": ");
+        put_error(&line, error);
+    }
+    note(line.text);
+}
+
+/// The first Ethernet interface by its index, and its hardware address. - Returns: its index, or 0.
+static int first_interface(int fd, struct interface *interface, u8 hardware[6]) {
+    for (int index = 1; index < 64; index++) {
+        *interface = (struct interface){ .index = index };
+        if (sys_ioctl(fd, SIOCGIFNAME, interface) < 0 || sys_ioctl(fd, SIOCGIFHWADDR, interface) < 0) continue;
+        if (interface->hardware.family != ARPHRD_ETHER) continue;
+        memcpy(hardware, interface->hardware.bytes, 6);
+        return index;
+    }
+    return 0;
+}
+
+static struct address address_of(u32 address) { return (struct address){ .family = AF_INET, .address = address }; }
+
+static int set_route(int fd, struct interface *interface, const struct route *route) {
+    struct route_entry entry = {
+        .destination = address_of(route->destination), .gateway = address_of(route->gateway), .mask = address_of(route->mask),
+        .flags = (u16)(RTF_UP | (route->gateway ? RTF_GATEWAY : 0) | (route->mask == UINT32_MAX ? RTF_HOST : 0)),
+        .device = interface->name,
+    };
+    int error = sys_ioctl(fd, SIOCADDRT, &entry);
+    return error == -EEXIST ? 0 : error;
+}
+
+static void apply(int fd, struct interface *interface, const struct lease *lease) {
+    int error = 0;
+    interface->address = address_of(lease->address);
+    if ((error = sys_ioctl(fd, SIOCSIFADDR, interface)) < 0) {
+        note_failed("the address could not be set on ", interface->name, error);
+        return;
+    }
+    interface->address = address_of(lease->mask);
+    if ((error = sys_ioctl(fd, SIOCSIFNETMASK, interface)) < 0)
+        note_failed("the network mask could not be set on ", interface->name, error);
+    if (lease->mtu) {
+        interface->mtu = (int)lease->mtu;
+        if ((error = sys_ioctl(fd, SIOCSIFMTU, interface)) < 0)
+            note_failed("the packets' size could not be set on ", interface->name, error);
+    }
+    for (u32 i = 0; i < lease->route_count; i++)
+        if ((error = set_route(fd, interface, &lease->routes[i])) < 0)
+            note_failed("a route could not be set on ", interface->name, error);
+    write_resolver(lease);
+}
+
+static void configure(int fd) {
+    enum { CARRIER_LIMIT = 500, DEVICE_LIMIT = 1000, LEASE_LIMIT = 5000 };
+    struct interface interface;
+    u8 hardware[6];
+    int index = 0;
+    u64 until = now_milliseconds() + DEVICE_LIMIT;
+    while ((index = first_interface(fd, &interface, hardware)) == 0 && now_milliseconds() < until) sleep_milliseconds(5);
+    if (index == 0) {
+        note_failed("there is no interface; is its driver loaded?", "", 0);
+        return;
+    }
+    int error = raise_interface(fd, &interface);
+    if (error < 0) {
+        note_failed("could not be brought up: ", interface.name, error);
+        return;
+    }
+    // What is sent before there is a carrier is lost.
+    until = now_milliseconds() + CARRIER_LIMIT;
+    while (sys_ioctl(fd, SIOCGIFFLAGS, &interface) == 0 && !(interface.flags & IFF_RUNNING) && now_milliseconds() < until)
+        sleep_milliseconds(1);
+    struct lease lease;
+    error = dhcp(index, hardware, LEASE_LIMIT, &lease);
+    if (error == -ETIMEDOUT) note_failed("no DHCP server gave an address within 5 seconds to ", interface.name, 0);
+    else if (error < 0) note_failed("no address could be asked for on ", interface.name, error);
+    else apply(fd, &interface, &lease);
+}
+
+void network_up(void) {
+    int fd = sys_socket(AF_INET, SOCK_DGRAM, 0);
+    if (fd < 0) {
+        note_failed("the kernel has no IPv4", "", fd);
+        return;
+    }
+    configure(fd);
+    sys_close(fd);
+}
