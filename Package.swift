@@ -112,7 +112,7 @@ let package = Package(
         .testTarget(name: "BootTests", dependencies: ["Boot", "CCompression"], swiftSettings: testing),
         .testTarget(name: "MachineTests", dependencies: ["Machine", "KVM", "SoftCPU", "VMCore", "WindhoverTesting"], swiftSettings: testing),
         .testTarget(
-            name: "WindhoverTests", dependencies: ["Windhover", "WindhoverTesting", "CHost"], swiftSettings: testing),
+            name: "WindhoverTests", dependencies: ["Windhover", "WindhoverTesting", "Machine", "VMCore", "CHost"], swiftSettings: testing),
         .testTarget(
             name: "DifferentialTests", dependencies: ["WindhoverTesting", "X86", "CNative"], exclude: ["soak.sh"], swiftSettings: testing),
         .testTarget(name: "HoverTests", dependencies: ["hover", "Windhover", "CHost"], swiftSettings: testing),
