@@ -24,7 +24,7 @@ import Testing
         #expect(configuration.directory == "/home/me/project")
         #expect(configuration.environment == Self.caller.environment)
         #expect(configuration.shares.isEmpty)
-        #expect(configuration.kernel == .image)
+        #expect(configuration.kernel == .linux)
         #expect(configuration.memory.bytes == 1 << 30)
         #expect(configuration.timeout == nil)
         #expect(configuration.bootTimeout.milliseconds == 120_000)
