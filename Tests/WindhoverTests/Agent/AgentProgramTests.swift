@@ -4,7 +4,7 @@ import Testing
 @testable import Windhover
 
 /// The guest's agent, as a process of this host's: what it does with commands, streams, signals and terminals is the same as in a
-/// guest. The set-up needs one: docs/testing.md.
+/// guest. What sets up a machine needs one.
 @Suite struct AgentProgramTests {
     typealias Key = AgentSession.StreamKey
 
@@ -344,7 +344,8 @@ import Testing
 
     @Test func aTerminalHasASizeAndIsResized() throws {
         let session = try session()
-        session.start(1, terminal("test -t 0 && test -t 1 && test -t 2 && stty size; trap 'stty size; exit 3' WINCH; echo ready; while :; do read x; done"))
+        session.start(
+            1, terminal("test -t 0 && test -t 1 && test -t 2 && stty size; trap 'stty size; exit 3' WINCH; echo ready; while :; do read x; done"))
         try session.wait("ready") { $0.text(1, 0).contains("ready") }
         session.send(AgentFrame(.resize).with(1, 1).with(2, 50).with(3, 132))
         #expect(try session.outcome(1).status == 3)
