@@ -126,7 +126,7 @@ final class AgentSession {
     private var status: Int32?
 
     /// The program, written once.
-    private static let program: (TemporaryDirectory, String) = {
+    static let program: (directory: TemporaryDirectory, path: String) = {
         let directory = TemporaryDirectory()
         let path = directory.file("agent", "", mode: 0o755)
         let file = open(path, O_WRONLY | O_CLOEXEC)
@@ -155,7 +155,7 @@ final class AgentSession {
         var result: Int32 = 0
         // A child that another thread is just making has the file open for writing until it runs its own program.
         for _ in 0..<100 {
-            result = posix_spawn(&process, Self.program.1, &actions, nil, &arguments, environ)
+            result = posix_spawn(&process, Self.program.path, &actions, nil, &arguments, environ)
             if result != ETXTBSY { break }
             usleep(1000)
         }
@@ -258,6 +258,8 @@ final class AgentSession {
 
     func outcome(_ number: UInt32) throws -> Outcome {
         let frame = try take(.ended, .notStarted, command: number)
+        // Its streams were connected before that was said, and may still wait to be accepted.
+        serve()
         let keys = (1...2).map { StreamKey(command: number, stream: $0) }
         try wait("the end of \(number)'s output") { session in keys.allSatisfy { session.streams[$0]?.isAtEnd ?? true } }
         let received = keys.map { streams[$0]?.received ?? [] }
@@ -298,7 +300,7 @@ final class AgentSession {
         }
         poll(&polls, nfds_t(polls.count), 10)
         if polls[0].revents != 0 { serveControl() }
-        if polls[1].revents != 0 { acceptStream() }
+        while acceptStream() {}
         for (key, poll) in zip(keys, polls.dropFirst(2)) where poll.fd >= 0 { serve(key, poll.revents) }
     }
 
@@ -311,16 +313,20 @@ final class AgentSession {
         while let frame = AgentFrame(from: &unheard) { frames.append(frame) }
     }
 
-    private func acceptStream() {
+    private func acceptStream() -> Bool {
         let descriptor = accept(listener, nil, nil)
-        guard descriptor >= 0 else { return }
+        guard descriptor >= 0 else { return false }
         var head = [UInt8](repeating: 0, count: 8)
         // The agent writes them at once.
-        guard recv(descriptor, &head, 8, Int32(MSG_WAITALL)) == 8 else { Glibc.close(descriptor); return }
+        guard recv(descriptor, &head, 8, Int32(MSG_WAITALL)) == 8 else {
+            Glibc.close(descriptor)
+            return true
+        }
         _ = fcntl(descriptor, F_SETFL, O_NONBLOCK)
         _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC)
         func number(_ bytes: ArraySlice<UInt8>) -> UInt32 { bytes.reversed().reduce(0) { $0 << 8 | UInt32($1) } }
         streams[StreamKey(command: number(head[..<4]), stream: number(head[4...]))] = Stream(descriptor: descriptor)
+        return true
     }
 
     private func serve(_ key: StreamKey, _ events: Int16) {
