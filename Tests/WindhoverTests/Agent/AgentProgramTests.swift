@@ -53,7 +53,8 @@ private final class AgentProgram: @unchecked Sendable {
         let taker = session
         Thread(name: "test-accept") {
             while true {
-                let connection = accept(socket, nil, nil)
+                // Closed on exec: another test's agent must not keep it open.
+                let connection = chost_accept(socket)
                 guard connection >= 0 else { break }
                 taker.acceptStream(connection)
             }
