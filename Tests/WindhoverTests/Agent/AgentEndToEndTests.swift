@@ -7,7 +7,7 @@ import WindhoverTesting
 @testable import Windhover
 
 /// The guest's agent as a program of this host's, without a machine, at the other end of a session.
-private final class AgentProgram: @unchecked Sendable {
+private final class ConnectedAgent: @unchecked Sendable {
     let session: AgentSession
     let directory = TemporaryDirectory()
     private let listener: Int32
@@ -96,9 +96,9 @@ private final class AgentProgram: @unchecked Sendable {
 }
 
 /// Both ends of the protocol together.
-@Suite(.timeLimit(.minutes(3))) struct AgentProgramTests {
+@Suite(.timeLimit(.minutes(3))) struct AgentEndToEndTests {
     @Test func aCommandRunsWithItsStreamsEnvironmentAndDirectory() throws {
-        let agent = try AgentProgram()
+        let agent = try ConnectedAgent()
         #expect(try agent.shell("cat; pwd; echo \"$X\"; echo bad >&2; exit 3", input: Array("in\n".utf8)) == (3, "in\n/tmp\ny z\n", "bad\n"))
         #expect(try agent.shell("kill -TERM $$") == (143, "", ""))
         // What is left behind keeps nobody.
@@ -111,7 +111,7 @@ private final class AgentProgram: @unchecked Sendable {
     }
 
     @Test func megabytesGoThroughBothWays() throws {
-        let agent = try AgentProgram()
+        let agent = try ConnectedAgent()
         let bytes = [UInt8](repeating: 0x5A, count: 8 << 20) + Array("end".utf8)
         let result = try agent.run(GuestCommand(["/bin/cat"]), input: bytes)
         #expect(result.exit == GuestExit(cause: .status(0)))
@@ -119,7 +119,7 @@ private final class AgentProgram: @unchecked Sendable {
     }
 
     @Test func commandsRunAtOnce() throws {
-        let agent = try AgentProgram()
+        let agent = try ConnectedAgent()
         let runs = (1...20).map { number in
             Background { (try? agent.shell("cat; exit \(number)", input: Array("\(number)".utf8))).map { "\($0.status ?? -1) \($0.output)" } }
         }
@@ -127,7 +127,7 @@ private final class AgentProgram: @unchecked Sendable {
     }
 
     @Test func whatCannotBeStartedHasItsReason() throws {
-        let agent = try AgentProgram()
+        let agent = try ConnectedAgent()
         let plain = agent.directory.file("plain", "no program")
         func reason(_ command: GuestCommand) -> AgentError? {
             do {
@@ -153,7 +153,7 @@ private final class AgentProgram: @unchecked Sendable {
     }
 
     @Test func signalsReachTheCommand() throws {
-        let agent = try AgentProgram()
+        let agent = try ConnectedAgent()
         let process = try agent.session.start(GuestCommand(["sleep", "100"]))
         try process.attach()
         _ = try process.waitForStart(until: after(20))
@@ -163,7 +163,7 @@ private final class AgentProgram: @unchecked Sendable {
     }
 
     @Test func filesAreWrittenAndRead() throws {
-        let agent = try AgentProgram()
+        let agent = try ConnectedAgent()
         let path = agent.directory.path + "/file"
         let bytes = [UInt8](repeating: 7, count: 300_000)
         #expect(try agent.run(.write(path, mode: 0o640), input: bytes).exit == GuestExit(cause: .status(0)))
@@ -175,7 +175,7 @@ private final class AgentProgram: @unchecked Sendable {
     }
 
     @Test func aTerminalHasASizeThatChanges() throws {
-        let agent = try AgentProgram()
+        let agent = try ConnectedAgent()
         let process = try agent.session.start(
             GuestCommand(["sh", "-c", "stty size; read x; stty size"], environment: ["PATH=/usr/bin:/bin"], terminal: .init(rows: 24, columns: 80)))
         let (source, feed) = pipePair()
@@ -191,7 +191,7 @@ private final class AgentProgram: @unchecked Sendable {
     }
 
     @Test func aReaderThatGoesEndsTheCommandAsAPipeWould() throws {
-        let agent = try AgentProgram()
+        let agent = try ConnectedAgent()
         let process = try agent.session.start(GuestCommand(["yes"], environment: ["PATH=/usr/bin:/bin"], streams: [.output]))
         let (reader, writer) = pipePair()
         try process.attach(output: .descriptor(writer))
@@ -202,11 +202,11 @@ private final class AgentProgram: @unchecked Sendable {
     }
 
     @Test func itShutsDownAndIsMissedWhenItDies() throws {
-        let agent = try AgentProgram()
+        let agent = try ConnectedAgent()
         _ = try agent.session.start(GuestCommand(["sleep", "100"], streams: []))
         try agent.session.shutDown(until: after(20))
 
-        let other = try AgentProgram()
+        let other = try ConnectedAgent()
         let process = try other.session.start(GuestCommand(["cat"]))
         let (source, feed) = pipePair()
         try process.attach(input: .descriptor(source))
