@@ -6,10 +6,10 @@ import Testing
 /// The guest's agent, as a process of this host's: what it does with commands, streams, signals and terminals is the same as in a
 /// guest. What sets up a machine needs one.
 @Suite struct AgentProgramTests {
-    typealias Key = AgentSession.StreamKey
+    typealias Key = WireSession.StreamKey
 
-    private func session() throws -> AgentSession {
-        let session = try AgentSession()
+    private func session() throws -> WireSession {
+        let session = try WireSession()
         _ = try session.setUp()
         return session
     }
@@ -25,7 +25,7 @@ import Testing
     }
 
     @Test func helloSaysWhatTheGuestIs() throws {
-        let hello = try AgentSession().setUp()
+        let hello = try WireSession().setUp()
         var system = utsname()
         uname(&system)
         let release = withUnsafeBytes(of: system.release) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
@@ -176,7 +176,7 @@ import Testing
 
     @Test func bytesThatAreNoTextArrive() throws {
         let session = try session()
-        var frame = AgentFrame(.start)
+        var frame = WireFrame(.start)
         frame.add(1, 1 as UInt32)
         for argument in ["printf", "%s"] { frame.add(2, argument) }
         frame.add(2, [0xFF, 0x80, 0x0A])
@@ -238,7 +238,7 @@ import Testing
             state ^= state << 13
             state ^= state >> 7
             state ^= state << 17
-            return AgentFrame.bytes(state)
+            return WireFrame.bytes(state)
         }
         var input: [UInt8] = []
         for _ in 0..<50 { input += block }
@@ -290,7 +290,7 @@ import Testing
         session.start(1, AgentCommand(shell: "exec 0<&-; sleep 20"))
         let input = Key(command: 1, stream: 0)
         try session.wait("the end of its input") { $0.streams[input]?.isAtEnd == true }
-        session.send(AgentFrame(.signal).with(1, 1).with(2, 15))
+        session.send(WireFrame(.signal).with(1, 1).with(2, 15))
         #expect(try session.outcome(1).signal == 15)
     }
 
@@ -312,7 +312,7 @@ import Testing
         session.start(1, AgentCommand(shell: "sleep 1000 & echo $!; wait"))
         try session.wait("a process ID") { $0.text(1, 1).hasSuffix("\n") }
         let process = session.text(1, 1).dropLast()
-        session.send(AgentFrame(.signal).with(1, 1).with(2, UInt32(SIGTERM)))
+        session.send(WireFrame(.signal).with(1, 1).with(2, UInt32(SIGTERM)))
         #expect(try session.outcome(1).signal == UInt32(SIGTERM))
         // An orphan may wait for whoever has inherited it to be reaped.
         try session.wait("the end of \(process)") { _ in
@@ -320,8 +320,8 @@ import Testing
             return String(decoding: stat, as: UTF8.self).contains(") Z ")
         }
         // One for a command that there is not, or a signal that there is not, is nothing.
-        session.send(AgentFrame(.signal).with(1, 1).with(2, 9))
-        session.send(AgentFrame(.signal).with(1, 77).with(2, 9))
+        session.send(WireFrame(.signal).with(1, 1).with(2, 9))
+        session.send(WireFrame(.signal).with(1, 77).with(2, 9))
         #expect(try session.run(2, AgentCommand("true")).status == 0)
     }
 
@@ -329,7 +329,7 @@ import Testing
         let session = try session()
         for number in 1...20 as ClosedRange<UInt32> {
             session.start(number, AgentCommand("sleep", "1000"))
-            session.send(AgentFrame(.signal).with(1, number).with(2, UInt32(SIGKILL)))
+            session.send(WireFrame(.signal).with(1, number).with(2, UInt32(SIGKILL)))
         }
         for number in 1...20 as ClosedRange<UInt32> { #expect(try session.outcome(number).signal == UInt32(SIGKILL)) }
     }
@@ -347,7 +347,7 @@ import Testing
         session.start(
             1, terminal("test -t 0 && test -t 1 && test -t 2 && stty size; trap 'stty size; exit 3' WINCH; echo ready; while :; do read x; done"))
         try session.wait("ready") { $0.text(1, 0).contains("ready") }
-        session.send(AgentFrame(.resize).with(1, 1).with(2, 50).with(3, 132))
+        session.send(WireFrame(.resize).with(1, 1).with(2, 50).with(3, 132))
         #expect(try session.outcome(1).status == 3)
         try session.wait("its end") { $0.streams[Key(command: 1, stream: 0)]!.isAtEnd }
         #expect(session.text(1, 0) == "24 80\r\nready\r\n50 132\r\n")
@@ -394,7 +394,7 @@ import Testing
         try session.wait("the line") { $0.text(1, 0).hasSuffix("typed\r\ntyped\r\n") }
         #expect(try session.run(2, AgentCommand(shell: "sleep 0.2")).status == 0)
         #expect(!session.text(1, 0).contains("more"))
-        session.send(AgentFrame(.signal).with(1, 1).with(2, UInt32(SIGHUP)))
+        session.send(WireFrame(.signal).with(1, 1).with(2, UInt32(SIGHUP)))
         #expect(try session.outcome(1).signal == UInt32(SIGHUP))
     }
 
@@ -432,8 +432,8 @@ import Testing
 
     // MARK: The connection
 
-    static let start = AgentFrame(.start).with(1, 1)
-    static let ready = AgentFrame(.setUp).bytes
+    static let start = WireFrame(.start).with(1, 1)
+    static let ready = WireFrame(.setUp).bytes
     static let malformed: [[UInt8]] = [
         [UInt8](repeating: 0xFF, count: 8),
         // A payload that is too long, a header whose last 16 bits are not zero.
@@ -442,8 +442,8 @@ import Testing
         // Fields that are cut off, longer than the payload, of another size than theirs.
         [1, 0, 0, 0, 129, 0, 0, 0, 7],
         [8, 0, 0, 0, 129, 0, 0, 0, 1, 0, 0, 0, 255, 255, 255, 255],
-        AgentFrame(.setUp).with(1, 7).bytes,
-        AgentFrame(.setUp).with(4, 0).bytes,
+        WireFrame(.setUp).with(1, 7).bytes,
+        WireFrame(.setUp).with(4, 0).bytes,
         // Not in their order.
         start.bytes,
         ready + ready,
@@ -452,12 +452,12 @@ import Testing
         ready + AgentCommand("true").frame(0).bytes,
         ready + AgentCommand("tr\0ue").frame(1).bytes,
         ready + AgentCommand("sleep", "1000").frame(1).bytes + AgentCommand("true").frame(1).bytes,
-        ready + AgentFrame(.signal).with(1, 1).bytes,
-        ready + AgentFrame(.resize).with(1, 1).with(2, 1).bytes,
+        ready + WireFrame(.signal).with(1, 1).bytes,
+        ready + WireFrame(.resize).with(1, 1).with(2, 1).bytes,
     ]
 
     @Test(arguments: malformed.indices) func aFrameThatBreaksARuleEndsTheConnection(_ index: Int) throws {
-        let session = try AgentSession()
+        let session = try WireSession()
         session.send(bytes: Self.malformed[index])
         try session.wait("the connection's end") { $0.controlIsAtEnd }
         #expect(try session.exitStatus() == 1 << 8)
@@ -465,7 +465,7 @@ import Testing
 
     @Test func framesAndFieldsThatAreNotKnownAreSkipped() throws {
         let session = try session()
-        var frame = AgentFrame(.shutDown)
+        var frame = WireFrame(.shutDown)
         frame.kind = 999
         frame.add(5, String(repeating: "x", count: 100_000))
         session.send(frame)
@@ -473,7 +473,7 @@ import Testing
     }
 
     @Test func framesArriveInAnyPieces() throws {
-        let session = try AgentSession()
+        let session = try WireSession()
         for byte in Self.ready + AgentCommand("echo", "piecemeal").frame(1).bytes {
             session.send(bytes: [byte])
             try session.wait("a byte's leaving") { $0.isAllSent }
@@ -498,16 +498,16 @@ import Testing
         let session = try session()
         session.start(1, AgentCommand(shell: "trap '' TERM HUP INT; while :; do sleep 1; done"))
         _ = try session.take(.started, command: 1)
-        session.send(AgentFrame(.shutDown))
+        session.send(WireFrame(.shutDown))
         _ = try session.take(.goodbye)
         #expect(try session.exitStatus() == 0)
     }
 
     @Test func withoutAConnectionItSaysHowItIsUsed() throws {
         func status(_ arguments: String) -> Int32 {
-            // As in AgentSession: 126 is the shell's word for a file that is still open for writing.
+            // As in WireSession: 126 is the shell's word for a file that is still open for writing.
             for _ in 0..<1000 {
-                let status = system("\(AgentSession.program.path) \(arguments) 2>/dev/null")
+                let status = system("\(WireSession.program.path) \(arguments) 2>/dev/null")
                 if status != 126 << 8 { return status }
                 usleep(1000)
             }

@@ -4,7 +4,7 @@ import Testing
 @testable import Windhover
 
 /// A frame of docs/agent.md, by the page and not by the host's code.
-struct AgentFrame: CustomStringConvertible {
+struct WireFrame: CustomStringConvertible {
     enum Kind: UInt16 {
         case hello = 1, ready, setUpFailed, note, started, notStarted, ended, goodbye
         case setUp = 129, start, signal, resize, shutDown
@@ -34,7 +34,7 @@ struct AgentFrame: CustomStringConvertible {
     mutating func add(_ tag: UInt16, _ text: String) { add(tag, Array(text.utf8)) }
     mutating func add(_ tag: UInt16, _ value: UInt32) { add(tag, Self.bytes(value)) }
 
-    func with(_ tag: UInt16, _ value: UInt32) -> AgentFrame {
+    func with(_ tag: UInt16, _ value: UInt32) -> WireFrame {
         var frame = self
         frame.add(tag, value)
         return frame
@@ -76,14 +76,14 @@ struct AgentCommand {
     /// A shell's line.
     init(shell line: String) { arguments = ["sh", "-c", line] }
 
-    func frame(_ number: UInt32) -> AgentFrame {
-        var frame = AgentFrame(.start)
+    func frame(_ number: UInt32) -> WireFrame {
+        var frame = WireFrame(.start)
         frame.add(1, number)
         for argument in arguments { frame.add(2, argument) }
         for word in environment { frame.add(3, word) }
         if let directory { frame.add(4, directory) }
         if let user { frame.add(5, user) }
-        if let (rows, columns) = terminal { frame.add(6, AgentFrame.bytes(rows) + AgentFrame.bytes(columns)) }
+        if let (rows, columns) = terminal { frame.add(6, WireFrame.bytes(rows) + WireFrame.bytes(columns)) }
         frame.add(7, streams)
         if let operation { frame.add(8, operation) }
         return frame
@@ -93,7 +93,7 @@ struct AgentCommand {
 /// The agent as a process of this host's, and the host that it serves: `agent --connect DESCRIPTOR PATH`.
 ///
 /// Everything happens in `wait`, in one thread: what has come is kept, what is to be sent is sent as it is taken.
-final class AgentSession {
+final class WireSession {
     struct StreamKey: Hashable {
         var command: UInt32
         var stream: UInt32
@@ -117,7 +117,7 @@ final class AgentSession {
     private let listener: Int32
     private var unheard: [UInt8] = []
     /// All that has come and not been taken.
-    private(set) var frames: [AgentFrame] = []
+    private(set) var frames: [WireFrame] = []
     private(set) var controlIsAtEnd = false
     private(set) var streams: [StreamKey: Stream] = [:]
     /// Streams that are not read for now.
@@ -189,7 +189,7 @@ final class AgentSession {
 
     // MARK: What the host does
 
-    func send(_ frame: AgentFrame) { send(bytes: frame.bytes) }
+    func send(_ frame: WireFrame) { send(bytes: frame.bytes) }
     func send(bytes: [UInt8]) { unsent = ArraySlice(Array(unsent) + bytes) }
 
     var isAllSent: Bool { unsent.isEmpty }
@@ -197,9 +197,9 @@ final class AgentSession {
     func start(_ number: UInt32, _ command: AgentCommand) { send(command.frame(number)) }
 
     /// Says hello, and sets up what there is to set up without a machine.
-    func setUp() throws -> AgentFrame {
+    func setUp() throws -> WireFrame {
         let hello = try take(.hello)
-        send(AgentFrame(.setUp))
+        send(WireFrame(.setUp))
         _ = try take(.ready)
         return hello
     }
@@ -224,8 +224,8 @@ final class AgentSession {
     // MARK: What comes
 
     /// The first frame of a kind, of a command if one is named; what came before it stays.
-    func take(_ kinds: AgentFrame.Kind..., command: UInt32? = nil) throws -> AgentFrame {
-        func index(_ session: AgentSession) -> Int? {
+    func take(_ kinds: WireFrame.Kind..., command: UInt32? = nil) throws -> WireFrame {
+        func index(_ session: WireSession) -> Int? {
             session.frames.firstIndex { frame in
                 kinds.contains { $0.rawValue == frame.kind } && (command == nil || frame.number(1) == command)
             }
@@ -239,14 +239,14 @@ final class AgentSession {
     }
 
     struct Outcome {
-        var frame: AgentFrame
+        var frame: WireFrame
         var output: [UInt8]
         var error: [UInt8]
         var text: String { String(decoding: output, as: UTF8.self) }
-        var status: UInt32? { frame.kind == AgentFrame.Kind.ended.rawValue ? frame.number(2) : nil }
-        var signal: UInt32? { frame.kind == AgentFrame.Kind.ended.rawValue ? frame.number(3) : nil }
+        var status: UInt32? { frame.kind == WireFrame.Kind.ended.rawValue ? frame.number(2) : nil }
+        var signal: UInt32? { frame.kind == WireFrame.Kind.ended.rawValue ? frame.number(3) : nil }
         /// Where it was not started: at which stage, and why.
-        var failure: [UInt32?]? { frame.kind == AgentFrame.Kind.notStarted.rawValue ? [frame.number(2), frame.number(3)] : nil }
+        var failure: [UInt32?]? { frame.kind == WireFrame.Kind.notStarted.rawValue ? [frame.number(2), frame.number(3)] : nil }
     }
 
     /// Runs a command to its end, with all that it printed.
@@ -277,7 +277,7 @@ final class AgentSession {
     }
 
     /// Serves everything until a condition holds.
-    func wait(_ what: String, seconds: Int = 30, until condition: (AgentSession) -> Bool) throws {
+    func wait(_ what: String, seconds: Int = 30, until condition: (WireSession) -> Bool) throws {
         let clock = ContinuousClock()
         let deadline = clock.now + .seconds(seconds)
         while !condition(self) {
@@ -310,7 +310,7 @@ final class AgentSession {
             if bytes.isEmpty { controlIsAtEnd = true; break }
             unheard += bytes
         }
-        while let frame = AgentFrame(from: &unheard) { frames.append(frame) }
+        while let frame = WireFrame(from: &unheard) { frames.append(frame) }
     }
 
     private func acceptStream() -> Bool {
