@@ -126,6 +126,8 @@ package final class AgentSession: @unchecked Sendable {
         // What cannot be sent is found out before a number is given away.
         let probe = try HostMessage.start(command: 1, command).encoded()
         return try condition.locked { () throws(AgentError) in
+            // What was said before is still being read; nobody reads what is said now.
+            guard !isMachineAtEnd else { throw end ?? .machineEnded }
             guard case .done = setUpState else { throw end ?? .unsendable("a command is started after the guest's set-up") }
             guard lastNumber < .max else { throw .unsendable("no more commands can be counted") }
             let number = lastNumber + 1
