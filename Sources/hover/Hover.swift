@@ -18,11 +18,12 @@ struct Hover: ParsableCommand {
               hover run          the guest that is built in; Ctrl-A x leaves
               hover run linux    a shell on Debian's kernel
               hover run --kernel bzImage --append "quiet" --memory 1G --cpus 4
+              hover test         the test targets of hover.toml
               hover doctor       what this host can do, and what mends it
               hover images       what is cached, and how large it is
             """,
         version: "hover 0.1.0",
-        subcommands: [RunCommand.self, DoctorCommand.self, ImagesCommand.self])
+        subcommands: [RunCommand.self, TestCommand.self, DoctorCommand.self, ImagesCommand.self])
 
     static func main() {
         StandardStreams.openMissing()
