@@ -211,7 +211,7 @@ public enum FuzzSubject: String, CaseIterable, Sendable {
         options.hasExtendedAttributes = !random.oneIn(4)
         options.sharesLocks = random.oneIn(2)
         options.queueCount = 1 + (random.oneIn(3) ? random.below(3) : 0)
-        options.queueSize = 1 << UInt16(1 + random.below(8))
+        options.queueSize = 1 << UInt16(3 + random.below(6))
         options.threads = 1 + random.below(3)
         options.descriptorLimit = 16 + random.below(100)
         options.inodeLimit = 8 + random.below(200)

@@ -1,5 +1,6 @@
 /// Requests of a file system's driver, about files and handles that it was told of. Source: [FUSE].
 struct ShareShapes {
+    /// Or about to be.
     private var isMounted = false
     private var unique: UInt64 = 0
     private var nodes: [UInt64] = [1]
@@ -10,8 +11,8 @@ struct ShareShapes {
     private static let names = ["f", "g", "d", "e", "l", "p", "x", "y", "..", ".", "", "d/e", "user.a", "security.capability"]
     /// Each as often as it may come; what makes all of the host's disks safe does not.
     private static let opcodes: [UInt32] = [
-        1, 1, 1, 1, 2, 3, 3, 4, 5, 6, 8, 9, 9, 10, 11, 12, 13, 14, 14, 14, 15, 15, 15, 16, 16, 16, 17, 18, 20, 21, 22, 23, 24, 25, 27,
-        27, 28, 28, 29, 30, 31, 32, 33, 34, 35, 35, 35, 36, 42, 43, 44, 44, 45, 46, 47, 51,
+        1, 1, 1, 1, 2, 3, 3, 4, 5, 6, 8, 9, 9, 10, 11, 12, 13, 14, 14, 14, 14, 15, 15, 15, 15, 15, 16, 16, 16, 16, 16, 17, 18, 20, 21,
+        22, 23, 24, 25, 27, 28, 28, 29, 30, 31, 32, 33, 34, 35, 35, 35, 35, 35, 36, 42, 43, 44, 44, 45, 46, 47, 51, 51,
     ]
 
     mutating func begin() { self = ShareShapes() }
@@ -35,11 +36,12 @@ struct ShareShapes {
             (Self.message(opcode, unique: unique << 8 | UInt64(opcode & 0xFF), node: node, body), room)
         }
         guard isMounted || random.oneIn(8) else {
+            isMounted = true
             let version: [UInt32] = [7, 38, 131_072, 0x7FFF_FFFF]
             return send(26, 0, version.flatMap { Self.little($0) } + [UInt8](repeating: 0, count: 48), 80)
         }
         var opcode = Self.opcodes[random.below(Self.opcodes.count)]
-        if queue == 0, !random.oneIn(4) { opcode = [2, 2, 36, 42][random.below(4)] }
+        if queue == 0, random.oneIn(2) { opcode = [2, 2, 36, 42][random.below(4)] }
         if random.oneIn(400) { opcode = random.oneIn(2) ? 38 : UInt32(truncatingIfNeeded: random.next()) }
         let pair = handles.randomElement(using: &random) ?? (1, 0)
         let takesHandle = [15, 16, 18, 20, 25, 28, 29, 30, 31, 32, 33, 43, 44, 46, 47].contains(opcode)
@@ -112,13 +114,15 @@ struct ShareShapes {
     /// What came back names nodes and handles.
     mutating func hear(_ bytes: [UInt8]) {
         func word(_ place: Int) -> UInt64 { (0..<8).reduce(0) { $0 | UInt64(bytes[place + $1]) << UInt64(8 * $1) } }
-        guard bytes.count >= 16, bytes[4..<8].allSatisfy({ $0 == 0 }) else { return }
+        guard bytes.count >= 16 else { return }
+        // EIO: nothing is mounted.
+        if bytes[4] == 0xFB { isMounted = false }
+        guard bytes[4..<8].allSatisfy({ $0 == 0 }) else { return }
         let number = word(8)
         let node = opening.removeValue(forKey: UInt16(truncatingIfNeeded: number >> 8))
         if nodes.count > 24 { nodes.remove(at: 1) }
         if handles.count > 24 { handles.removeFirst() }
         switch number & 0xFF {
-        case 26: isMounted = true
         case 1, 6, 8, 9, 13: if bytes.count >= 144, word(16) != 0 { nodes.append(word(16)) }
         case 14, 27: if bytes.count >= 32, let node { handles.append((node, word(16))) }
         case 35, 51:
