@@ -18,5 +18,9 @@ let package = Package(
             name: "netqueue", dependencies: [.product(name: "WindhoverTesting", package: "windhover")], path: "virtio",
             exclude: ["README.md", "run", "BlockQueue.swift"], sources: ["NetQueue.swift"],
             swiftSettings: [.swiftLanguageMode(.v6), .treatAllWarnings(as: .error)]),
+        .executableTarget(
+            name: "sharerequests", dependencies: [.product(name: "WindhoverTesting", package: "windhover")], path: "share",
+            exclude: ["README.md", "guest", "run"],
+            swiftSettings: [.swiftLanguageMode(.v6), .treatAllWarnings(as: .error)]),
     ]
 )
