@@ -3,8 +3,8 @@ public import VMCore
 
 /// A device model behind a transport: what is its own beside registers and rings.
 ///
-/// Threads: the transport calls on a vCPU's thread, or the event loop's. The device does its work on the event loop, and what is
-/// short where it is notified, under a lock of its own, which it may hold while it gives requests back and signals.
+/// Threads: the transport calls on a vCPU's thread, or the event loop's. The device does its work on the event loop, under a
+/// lock of its own, which it may hold while it gives requests back and signals.
 ///
 /// Lock order: transport, device, the signal's, interrupt controller.
 public protocol VirtioDevice: AnyObject, Sendable {
@@ -25,7 +25,7 @@ public protocol VirtioDevice: AnyObject, Sendable {
     /// The driver is ready (DRIVER_OK): from now on the queues are the device's to look at, without waiting for a notification.
     func start(_ session: DeviceSession)
 
-    /// Buffers were made available on a queue that exists. Must not block, nor take the caller's time for long. One that was on its way when the driver reset the
+    /// Buffers were made available on a queue that exists. Must not block. One that was on its way when the driver reset the
     /// device may still come after `stop`.
     func notify(queue: Int)
 

@@ -3,8 +3,8 @@ public import VMCore
 
 /// A directory of the host's for the guest: a FUSE server behind virtio queues.
 ///
-/// A request that the host's own disks or memory answer soon is done at once, on the thread that notifies of it: a vCPU's, or the
-/// event loop's. All others are done on a few threads; they finish in any order. What is under way is bounded. A reset waits for
+/// A request that the host's own disks or memory answer soon is done at once, on the event loop. All others are done on a few
+/// threads; they finish in any order. What is under way is bounded. A reset waits for
 /// the host; see `stop`. Each session knows nothing of the ones before it.
 ///
 /// Not emulated: the DAX window, notifications, per-user creation of files (what the guest makes is the server's), and the
@@ -130,7 +130,9 @@ public final class FileSystemDevice: VirtioDevice {
 
     public func notify(queue: Int) {
         asked.bitwiseOr(1 &<< UInt32(truncatingIfNeeded: queue), ordering: .acquiringAndReleasing)
-        serve()
+        // Not here, on a vCPU's thread: a guest that has several requests under way makes more of them meanwhile, and is interrupted
+        // once for all that are done by then.
+        work.schedule()
     }
 
     /// Ends the session, with all that the guest knew and had open. What has not begun does not begin; what the host is at is
@@ -184,7 +186,7 @@ public final class FileSystemDevice: VirtioDevice {
         var isDone = true
     }
 
-    /// Any thread: whoever notifies, and the event loop for all that finishes elsewhere, or was too much for one turn.
+    /// A turn of the event loop.
     private func serve() {
         var turn = Turn()
         let scratch = state.withLock { state in

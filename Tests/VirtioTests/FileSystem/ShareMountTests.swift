@@ -213,7 +213,8 @@ import WindhoverTesting
         let queue = client.driver.queues[1]
         func done(_ opcode: UInt32, _ node: UInt64, _ body: Bytes, room: Int) throws -> Bool {
             try client.post(opcode, node: node, body.bytes, room: room)
-            // No turn of the event loop.
+            // One turn of the event loop: what threads have done is seen by the next.
+            rig.events.turn()
             let isDone = try queue.completions().count == 1
             if !isDone { #expect(try client.wait(for: 1).map(\.error) == [0]) }
             return isDone
