@@ -91,6 +91,7 @@ final class GuestDevices: Sendable {
         var options = ShareOptions()
         options.caching = share.caching
         options.ownership = share.ownership
+        options.hasExtendedAttributes = share.hasExtendedAttributes
         do throws(ShareError) {
             return try FileSystemDevice(
                 directory: share.path, tag: share.tag, isReadOnly: share.isReadOnly, options: options, events: events, clock: clock)
