@@ -35,7 +35,7 @@ public final class MachineRun: MachineControl, @unchecked Sendable {
     private let patience: UInt64
 
     // Guarded by `condition`.
-    private let condition = Condition()
+    private let condition = Monitor()
     private var phase = Phase.preparing
     private var result: MachineOutcome?
     private var ready = 0
@@ -79,7 +79,7 @@ public final class MachineRun: MachineControl, @unchecked Sendable {
             condition.locked { threads.append(thread) }
         }
         condition.locked {
-            while ready < count, result == nil { _ = condition.wait() }
+            while ready < count, result == nil { condition.wait() }
         }
     }
 
@@ -135,7 +135,7 @@ public final class MachineRun: MachineControl, @unchecked Sendable {
     public func pause() -> Bool {
         let kickers = condition.locked { () -> [any VCPUKicker] in
             // Those who start it wait for no more than the vCPUs' making.
-            while phase == .preparing { _ = condition.wait() }
+            while phase == .preparing { condition.wait() }
             guard phase == .running else { return [] }
             phase = .paused
             return self.kickers
@@ -153,7 +153,7 @@ public final class MachineRun: MachineControl, @unchecked Sendable {
     public func resume() {
         condition.locked {
             if phase == .paused { phase = .running }
-            condition.broadcast()
+            condition.wakeAll()
         }
     }
 
@@ -178,7 +178,7 @@ public final class MachineRun: MachineControl, @unchecked Sendable {
         let kickers = condition.locked { () -> [any VCPUKicker] in
             if result == nil { result = outcome }
             phase = .ending
-            condition.broadcast()
+            condition.wakeAll()
             return self.kickers
         }
         for kicker in kickers { kicker.kick() }
@@ -197,7 +197,7 @@ public final class MachineRun: MachineControl, @unchecked Sendable {
         }
         condition.locked {
             ended += 1
-            condition.broadcast()
+            condition.wakeAll()
         }
     }
 
@@ -207,8 +207,8 @@ public final class MachineRun: MachineControl, @unchecked Sendable {
             ready += 1
             // The last one lets all run, without a turn of `start`'s thread in between.
             if ready == count, phase == .preparing { phase = .running }
-            condition.broadcast()
-            while phase == .preparing { _ = condition.wait() }
+            condition.wakeAll()
+            while phase == .preparing { condition.wait() }
         }
         if vcpu.index == 0 {
             let now = clock.now()
@@ -240,8 +240,8 @@ public final class MachineRun: MachineControl, @unchecked Sendable {
         condition.locked {
             if phase == .paused {
                 parked += 1
-                condition.broadcast()
-                while phase == .paused { _ = condition.wait() }
+                condition.wakeAll()
+                while phase == .paused { condition.wait() }
                 parked -= 1
             }
             return phase == .running
@@ -253,11 +253,11 @@ public final class MachineRun: MachineControl, @unchecked Sendable {
         let all = condition.locked {
             halted += 1
             // A pause may be waiting for this one to stand still.
-            condition.broadcast()
+            condition.wakeAll()
             return halted == count
         }
         if all { finish(.halted) }
-        condition.locked { while phase != .ending { _ = condition.wait() } }
+        condition.locked { while phase != .ending { condition.wait() } }
         return false
     }
 

@@ -1,5 +1,6 @@
 internal import CHost
 internal import Glibc
+internal import VMCore
 
 /// The threads that make a share's calls to the host, which may block: a few, started as they are needed; and calls that do not, on
 /// other threads.

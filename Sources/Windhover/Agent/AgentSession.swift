@@ -16,7 +16,7 @@ package final class AgentSession: @unchecked Sendable {
         case failed(AgentError)
     }
 
-    let condition = Condition()
+    let condition = Monitor()
     let wakeup: WakeupEvent
     private let clock: any MonotonicClock
     private let hostClock = HostClock()
@@ -160,7 +160,7 @@ package final class AgentSession: @unchecked Sendable {
             guard end == nil, !isMachineAtEnd else { return }
             isMachineAtEnd = true
             if control < 0 { finish(.machineEnded) } else { endTime = hostClock.now() }
-            condition.broadcast()
+            condition.wakeAll()
         }
         wakeup.signal()
     }
@@ -242,7 +242,7 @@ package final class AgentSession: @unchecked Sendable {
         processes = [:]
         outgoing = []
         sentCount = 0
-        condition.broadcast()
+        condition.wakeAll()
     }
 
     // MARK: For the serving thread
@@ -266,7 +266,7 @@ package final class AgentSession: @unchecked Sendable {
                 if deadline <= now { process.giveUpStreams() }
                 if process.missingStreams == 0 {
                     processes[number] = nil
-                    condition.broadcast()
+                    condition.wakeAll()
                 }
             }
             defer {
@@ -302,7 +302,7 @@ package final class AgentSession: @unchecked Sendable {
     func connect(_ stream: UInt32, ofCommand number: UInt32, _ descriptor: StreamDescriptor) -> Bool {
         condition.locked {
             guard let stream = GuestStream(rawValue: stream), processes[number]?.connect(stream, descriptor) ?? false else { return false }
-            condition.broadcast()
+            condition.wakeAll()
             return true
         }
     }
@@ -312,7 +312,7 @@ package final class AgentSession: @unchecked Sendable {
         try condition.locked { () throws(AgentViolation) in
             guard end == nil else { return }
             try take(message, kind: kind)
-            condition.broadcast()
+            condition.wakeAll()
         }
     }
 
