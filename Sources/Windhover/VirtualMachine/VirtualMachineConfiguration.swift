@@ -1,11 +1,13 @@
-internal import Virtio
+internal import Machine
+internal import VMCore
+public import Virtio
 
 /// What a virtual machine is to be: a value, to be changed until it is right, and then made a ``VirtualMachine`` of.
 ///
 /// ```swift
 /// var configuration = VirtualMachineConfiguration()
 /// configuration.memory = try MemorySize("2G")
-/// configuration.shares = [ExecShare(directory: "/home/me/project", path: "/project")]
+/// configuration.shares = [.init(directory: "/home/me/project", path: "/project")]
 /// let machine = try VirtualMachine(configuration)
 /// ```
 public struct VirtualMachineConfiguration: Hashable, Sendable {
@@ -60,6 +62,14 @@ public struct VirtualMachineConfiguration: Hashable, Sendable {
         guard root != .disk || !disks.isEmpty else {
             throw ConfigurationError.impossible("the root is to be a disk, and there is none: add one to disks")
         }
+        for share in shares {
+            guard share.path.hasPrefix("/"), !share.path.utf8.contains(0) else {
+                throw ConfigurationError.malformed("the place of a share in the guest, '\(share.path)', is no absolute path: give one, such as /mnt")
+            }
+            guard ExecConfiguration.absolute(share.path, from: "/") != "/" else {
+                throw ConfigurationError.impossible("a directory cannot be in the place of the root: root = .directory(...) does that")
+            }
+        }
         for (index, share) in shares.enumerated() where shares[..<index].contains(where: { $0.path == share.path }) {
             throw ConfigurationError.impossible("two directories are to be at '\(share.path)': give each a place of its own")
         }
@@ -75,6 +85,16 @@ public struct VirtualMachineConfiguration: Hashable, Sendable {
 }
 
 extension VirtualMachineConfiguration {
+    /// Sees that the host has what is to execute the guest.
+    ///
+    /// - Throws: a `ReportableError`: KVM is insisted on, and cannot be used. There is always an engine for `auto` and `interpreter`.
+    public func checkEngine() throws {
+        do throws(EngineError) { _ = try EngineSelection(engine.request) } catch { throw RunError(error) }
+    }
+
+    /// Whether anything of the host's may have been written when the guest ends.
+    var writesToHost: Bool { shares.contains { !$0.isReadOnly } || !disks.isEmpty }
+
     func guest(_ kernel: GuestKernel) -> AgentGuest {
         AgentGuest(
             kernel: kernel, root: root, writesThrough: writesThroughToDisk, shares: shares, disks: disks, networks: networks,
