@@ -117,7 +117,8 @@ let package = Package(
         .testTarget(name: "BootTests", dependencies: ["Boot", "CCompression"], swiftSettings: testing),
         .testTarget(name: "MachineTests", dependencies: ["Machine", "KVM", "SoftCPU", "VMCore", "MonitorTesting"], swiftSettings: testing),
         .testTarget(
-            name: "WindhoverTests", dependencies: ["Windhover", "WindhoverTesting", "Machine", "VMCore", "MonitorTesting", "CHost"], swiftSettings: testing),
+            name: "WindhoverTests", dependencies: ["Windhover", "WindhoverTesting", "MonitorTesting", "Machine", "VMCore", "CHost"],
+            swiftSettings: testing),
         .testTarget(
             name: "DifferentialTests", dependencies: ["MonitorTesting", "X86", "CNative"], exclude: ["soak.sh"], swiftSettings: testing),
         .testTarget(name: "HoverTests", dependencies: ["hover", "Windhover", "CHost"], swiftSettings: testing),

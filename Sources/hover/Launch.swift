@@ -43,7 +43,7 @@ func guestFiles(of configuration: RunConfiguration) throws -> GuestFiles {
 /// Finds the kernel that a command's guest boots, fetching the image that it is of if that is not there.
 func guestKernel(of configuration: ExecConfiguration) throws -> GuestKernel {
     let store = try ImageStore()
-    if configuration.kernel == .image, store.locate(RunConfiguration.imageNames[0]) == nil {
+    if configuration.kernel == .linux, store.locate(RunConfiguration.imageNames[0]) == nil {
         _ = try fetch(RunConfiguration.imageNames[0], into: store)
     }
     return try GuestKernel.locate(configuration.kernel, modules: configuration.modules, store: store)

@@ -8,10 +8,12 @@ struct TestModule {
     var name = "virtio_blk"
     var depends = ""
     var aliases: [String] = []
+    var softdep: String?
     var signature: [UInt8]?
 
     var bytes: [UInt8] {
-        let texts = ["license=GPL", "depends=\(depends)", "name=\(name)"] + aliases.map { "alias=\($0)" } + ["nothing"]
+        let texts = ["license=GPL", "depends=\(depends)", "name=\(name)"] + aliases.map { "alias=\($0)" }
+            + (softdep.map { ["softdep=\($0)"] } ?? []) + ["nothing"]
         let info = texts.flatMap { text -> [UInt8] in Array(text.utf8) + [0] }
         let names = Array("\0.modinfo\0.shstrtab\0".utf8)
         func little(_ value: Int, _ size: Int) -> [UInt8] { (0..<size).map { UInt8(truncatingIfNeeded: value >> ($0 * 8)) } }
@@ -43,10 +45,22 @@ struct TestModule {
         #expect(module.contents == bytes)
     }
 
+    @Test func whatIsGoodToHaveBefore() throws {
+        for (text, names) in [
+            ("pre: crc32c", ["crc32c"]), ("pre: a b-c post: d pre: e", ["a", "b_c", "e"]), ("post: a", []), ("a", []), ("", []),
+        ] {
+            let module = try #require(KernelModule(TestModule(softdep: text).bytes, fileName: "x.ko"))
+            #expect(module.softDependencies == names)
+        }
+    }
+
     @Test func namesOfFiles() {
         #expect(KernelModule.name(ofFile: "virtio-rng.ko") == "virtio_rng")
         #expect(KernelModule.name(ofFile: "fuse.ko.xz") == "fuse")
         #expect(KernelModule.name(ofFile: "") == "")
+        // It becomes a file's name and a word of a line.
+        #expect(KernelModule.name(ofFile: "a/../b\nc d:e\tf") == "a")
+        #expect(KernelModule.name(ofFile: "a/b\nc d:e\tf") == "abcdef")
     }
 
     @Test func theSignatureIsLeftOut() throws {
@@ -54,6 +68,7 @@ struct TestModule {
         let signed = TestModule(signature: [UInt8](repeating: 7, count: 300)).bytes
         #expect(signed.count == plain.count + 300 + 12 + 28)
         #expect(try #require(KernelModule(signed, fileName: "x.ko")).contents == plain)
+        #expect(try #require(KernelModule(signed, fileName: "x.ko", keepsSignature: true)).contents == signed)
         // A length that leads before the file's beginning is none.
         var wrong = signed
         wrong[signed.count - 28 - 4] = 0xFF

@@ -1,3 +1,5 @@
+internal import Glibc
+
 /// The agent's first word.
 public struct AgentHello: Hashable, Sendable {
     /// Of the protocol.
@@ -154,7 +156,7 @@ enum HostMessage: Hashable, Sendable {
 
     /// A text as it can be sent: a zero byte would end it early.
     private static func text(_ text: String, _ what: String) throws(AgentError) -> String {
-        guard !text.utf8.contains(0) else { throw .unsendable("\(what) has a zero byte in it") }
+        guard unsafe strlen(text) == text.utf8.count else { throw .unsendable("\(what) has a zero byte in it") }
         return text
     }
 }

@@ -79,6 +79,7 @@ public struct GuestCommand: Hashable, Sendable {
 /// How a command in a guest ended.
 public struct GuestExit: Hashable, Sendable {
     public enum Cause: Hashable, Sendable {
+        /// Of a file's operation: 0, or the errno of what went wrong after the file was opened.
         case status(Int32)
         case signal(Int32, coreDumped: Bool)
     }

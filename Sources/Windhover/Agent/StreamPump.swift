@@ -71,7 +71,6 @@ final class StreamPump: @unchecked Sendable {
     private static let mostOfRest = 4 << 20
 
     private let isTowardsGuest: Bool
-    private let onEnd: @Sendable (Outcome) -> Void
     private let wakeup: WakeupEvent
     private let clock = HostClock()
     private let condition = Condition()
@@ -82,6 +81,7 @@ final class StreamPump: @unchecked Sendable {
     private var origin: Origin?
     private var target: Target?
     private var stream: StreamDescriptor?
+    private var onEnd: (@Sendable (Outcome) -> Void)?
     private var bytesAfterEnd = 0
     private var waitedAfterEnd: UInt64 = 0
 
@@ -156,7 +156,9 @@ final class StreamPump: @unchecked Sendable {
             outcome = result
             condition.broadcast()
         }
-        onEnd(result)
+        onEnd?(result)
+        // Whoever made the pump may be kept by it, and keep it.
+        onEnd = nil
     }
 
     private func copy(through buffer: UnsafeMutableRawBufferPointer) -> Outcome {

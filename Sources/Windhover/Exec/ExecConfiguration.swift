@@ -76,7 +76,8 @@ public struct ExecConfiguration: Hashable, Sendable {
         }
         guard !program.isEmpty else { throw .malformed("the command is empty: hover exec [options] -- COMMAND [ARGUMENT]...") }
         command = options.command
-        kernel = try KernelChoice(options.kernel)
+        guard !options.kernel.isEmpty else { throw .malformed("--kernel names no kernel: say linux, host, or a path") }
+        kernel = KernelChoice(options.kernel)
         modules = options.modules
         append = options.append.joined(separator: " ")
         guard !append.utf8.contains(0) else { throw .malformed("--append holds a zero byte, which would end the kernel's command line there") }

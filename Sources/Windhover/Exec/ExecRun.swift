@@ -110,7 +110,8 @@ public final class ExecRun: @unchecked Sendable {
             isUp = true
             let isTerminal = wantsTerminal
             // Not before: while the guest comes up, Ctrl-C is hover's.
-            if isTerminal, Terminal.isTerminal(STDIN_FILENO) { try makeRaw() }
+            let typed = isTerminal && Terminal.isTerminal(STDIN_FILENO) ? try makeRaw(machine) : nil
+            defer { typed?.end() }
             let process = try session.start(command(isTerminal: isTerminal))
             let isInterrupted = shared.withLock { shared in
                 shared.process = process
@@ -119,7 +120,7 @@ public final class ExecRun: @unchecked Sendable {
             defer { shared.withLock { $0.process = nil } }
             guard !isInterrupted else { throw .closed }
             try process.attach(
-                input: .descriptor(STDIN_FILENO), output: .descriptor(STDOUT_FILENO), error: .descriptor(STDERR_FILENO))
+                input: .descriptor(typed?.descriptor ?? STDIN_FILENO), output: .descriptor(STDOUT_FILENO), error: .descriptor(STDERR_FILENO))
             _ = try process.waitForStart(until: deadline)
             progress.start = clock.now()
             guard let exit = try process.wait(until: deadline) else { throw .timedOut(waitingFor: "the command's end") }
@@ -194,9 +195,13 @@ public final class ExecRun: @unchecked Sendable {
         }
     }
 
-    private func makeRaw() throws(AgentError) {
+    private func makeRaw(_ machine: GuestMachine) throws(AgentError) -> TerminalInput {
         do throws(Terminal.Failure) { try Terminal.makeRaw(STDIN_FILENO, endingOnSignals: false) } catch {
             throw .host(call: "making the terminal raw", errno: error.errno)
+        }
+        return try TerminalInput(from: STDIN_FILENO) { [self] in
+            shared.withLock { if $0.interruption == nil { $0.interruption = SIGINT } }
+            machine.requestStop()
         }
     }
 }

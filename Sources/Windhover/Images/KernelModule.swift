@@ -1,7 +1,8 @@
 /// A module of a Linux kernel, and what it says of itself.
 ///
 /// The section `.modinfo` of the object file holds `key=value` texts, each with a zero byte behind it. Here are read:
-/// `name`, `depends` (names, commas between) and `alias` (patterns of the devices and requests it answers to).
+/// `name`, `depends` (names, commas between), `softdep` (what is good to have before it and behind it) and `alias` (patterns
+/// of the devices and requests it answers to).
 /// Source: [ELF] for the sections, [MODINFO] for the keys.
 ///
 /// The file may be anything: each offset in it is checked.
@@ -9,6 +10,9 @@ struct KernelModule: Hashable {
     /// As the kernel calls it, with underscores.
     let name: String
     let dependencies: [String]
+    /// What it does better with, or asks for by a name that is not a module's, such as a checksum's: to be loaded before it where
+    /// it is there.
+    let softDependencies: [String]
     let aliases: [String]
     /// The object file, not compressed and without the signature behind it: to check one costs a guest on the software CPU more
     /// than the rest of loading, and what came with the package was checked with the package. The kernel counts itself tainted
@@ -16,11 +20,14 @@ struct KernelModule: Hashable {
     let contents: [UInt8]
 
     /// nil for what is no 64-bit object file with such a section.
-    /// - Parameter fileName: what names it where it does not: modules older than Linux 4.10.
-    init?(_ contents: [UInt8], fileName: String) {
+    /// - Parameters:
+    ///   - fileName: what names it where it does not: modules older than Linux 4.10.
+    ///   - keepsSignature: for a kernel that loads none without.
+    init?(_ contents: [UInt8], fileName: String, keepsSignature: Bool = false) {
         guard let section = Self.section(".modinfo", in: contents) else { return nil }
         var name: String?
         var dependencies: [String] = []
+        var softDependencies: [String] = []
         var aliases: [String] = []
         for text in section.split(separator: 0) {
             let fields = text.split(separator: UInt8(ascii: "="), maxSplits: 1, omittingEmptySubsequences: false)
@@ -29,6 +36,7 @@ struct KernelModule: Hashable {
             switch String(decoding: fields[0], as: UTF8.self) {
             case "name": name = value
             case "depends": dependencies += value.split(separator: ",").map { Self.name(ofFile: String($0)) }
+            case "softdep": softDependencies += Self.namesBefore(value)
             // A line of modules.alias each: a blank would make two words of it.
             case "alias" where !value.isEmpty && !value.contains(where: \.isWhitespace): aliases.append(value)
             default: break
@@ -36,8 +44,23 @@ struct KernelModule: Hashable {
         }
         self.name = Self.name(ofFile: name ?? fileName)
         self.dependencies = dependencies
+        self.softDependencies = softDependencies
         self.aliases = aliases
-        self.contents = Self.withoutSignature(contents)
+        self.contents = keepsSignature ? contents : Self.withoutSignature(contents)
+    }
+
+    /// Of `pre: a b post: c` those that are to be loaded before.
+    private static func namesBefore(_ text: String) -> [String] {
+        var names: [String] = []
+        var isBefore = false
+        for word in text.split(whereSeparator: \.isWhitespace) {
+            switch word {
+            case "pre:": isBefore = true
+            case "post:": isBefore = false
+            default: if isBefore { names.append(name(ofFile: String(word))) }
+            }
+        }
+        return names
     }
 
     /// A signature is followed by 12 bytes, the last four of them its length with the highest byte first, and by a text.
@@ -51,8 +74,10 @@ struct KernelModule: Hashable {
     }
 
     /// A module's name from its file's: `virtio-rng.ko.xz` is `virtio_rng`.
+    ///
+    /// What is no part of a module's name is left out: it becomes a file's name, and a word of a line.
     static func name(ofFile file: String) -> String {
-        String(file.prefix { $0 != "." }.map { $0 == "-" ? "_" : $0 })
+        String(file.prefix { $0 != "." }.compactMap { $0 == "-" ? "_" : $0 == "/" || $0.isWhitespace || $0 == ":" ? nil : $0 })
     }
 
     private static func section(_ name: String, in file: [UInt8]) -> ArraySlice<UInt8>? {

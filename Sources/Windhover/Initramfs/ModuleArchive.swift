@@ -13,7 +13,7 @@ struct ModuleArchive {
         "virtio_mmio", "virtio_pci", "virtio_rng", "virtio_blk", "virtio_net", "virtio_console", "virtio_balloon",
         "vmw_vsock_virtio_transport", "virtiofs", "overlay", "autofs4",
     ]
-    private static let sizeLimit: UInt64 = 64 << 20
+    static let sizeLimit: UInt64 = 64 << 20
 
     let release: String
     /// Each behind all that it depends on.
@@ -33,7 +33,7 @@ struct ModuleArchive {
     }
 
     /// The object files below a directory, by their modules' names.
-    private static func find(_ directory: String, into paths: inout [String: String]) {
+    static func find(_ directory: String, into paths: inout [String: String]) {
         for name in HostFile.names(in: directory) {
             let path = "\(directory)/\(name)"
             // Symbolic links lead to the kernel's sources.
@@ -54,7 +54,7 @@ struct ModuleArchive {
         var seen: Set<String> = []
         func add(_ name: String) throws {
             guard seen.insert(name).inserted, let found = try module(name) else { return }
-            for dependency in found.dependencies { try add(dependency) }
+            for dependency in found.softDependencies + found.dependencies { try add(dependency) }
             modules.append(found)
         }
         for name in wanted { try add(name) }
@@ -69,13 +69,20 @@ struct ModuleArchive {
     /// The newc archive.
     var archive: [UInt8] {
         var archive = CPIOArchive()
-        let directory = "lib/modules/\(release)"
+        add(to: &archive)
+        return archive.finished()
+    }
+
+    /// Where the object files are in the guest, without a leading slash.
+    var directory: String { "lib/modules/\(release)" }
+
+    /// Adds the directories and files to an archive that may hold more.
+    func add(to archive: inout CPIOArchive) {
         for path in ["lib", "lib/modules", directory] { archive.addDirectory(path) }
         for module in modules { archive.addFile("\(directory)/\(module.name).ko", module.contents) }
         archive.addFile("\(directory)/modules.dep", Array(dependencies.utf8))
         archive.addFile("\(directory)/modules.alias", Array(aliases.utf8))
         archive.addFile("\(directory)/modules.order", Array(modules.map { "\($0.name).ko\n" }.joined().utf8))
-        return archive.finished()
     }
 
     /// `a.ko: b.ko c.ko`: all that a needs, the last of it first to load.

@@ -51,23 +51,28 @@ struct AgentGuest: Sendable {
 
     /// - Throws: a `ReportableError` for a kernel that lacks what this guest takes.
     func material(_ logger: Logger) throws -> BootMaterial {
-        let archive = try kernel.archive(agent: GuestAgent.image, needs: needs)
+        let initramfs = try kernel.initramfs(agent: GuestAgent.image, needs: needs)
+        for module in initramfs.missing { logger.debug("\(module)") }
         var material = BootMaterial(
-            kernel: .file(kernel.preparedPath ?? kernel.path), isOurs: kernel.isOurs,
+            kernel: .file(kernel.bootPath), isOurs: kernel.preparedPath != nil,
             commandLine: { isLinux in
                 GuestCommandLine.text(
                     isLinux: isLinux, isOurs: isQuiet, hasPCI: transport == .pci, append: append, terminal: nil)
             },
             trace: { logger.debug("\($0)") })
-        material.initrds = [.bytes(ImageBytes(archive, name: "the agent's archive"))]
+        material.initrds = [.bytes(ImageBytes(initramfs.bytes, name: "the agent's archive"))]
         return material
     }
 
     /// What the kernel has to have.
     private var needs: MachineNeeds {
-        MachineNeeds(
-            transport: transport, hasShares: root != .disk || !shares.isEmpty, hasOverlay: !(root == .disk && writesThrough),
-            hasDisks: !disks.isEmpty, hasNetworks: !networks.isEmpty)
+        var needs = MachineNeeds(transport: transport)
+        needs.hasShares = root != .disk || !shares.isEmpty
+        needs.hasOverlay = root != .disk || !writesThrough
+        needs.hasDisks = !disks.isEmpty
+        needs.hasNetwork = !networks.isEmpty
+        if root == .disk { needs.possibleFileSystems = ["ext4", "xfs", "btrfs", "f2fs", "erofs", "squashfs"] }
+        return needs
     }
 
     /// What the agent is told first.

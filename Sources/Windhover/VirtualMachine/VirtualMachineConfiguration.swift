@@ -12,7 +12,7 @@ public import Virtio
 /// ```
 public struct VirtualMachineConfiguration: Hashable, Sendable {
     /// The kernel: Debian's, the host's own, or a file.
-    public var kernel = KernelChoice.image
+    public var kernel = KernelChoice.linux
     /// Where a kernel's modules are, if not where they are looked for by themselves: a directory with `lib/modules` in it.
     public var modules: String?
     /// Words for the kernel's command line.
