@@ -18,5 +18,11 @@ let package = Package(
             name: "netqueue", dependencies: [.product(name: "MonitorTesting", package: "windhover")], path: "virtio",
             exclude: ["README.md", "run", "BlockQueue.swift"], sources: ["NetQueue.swift"],
             swiftSettings: [.swiftLanguageMode(.v6), .treatAllWarnings(as: .error)]),
+        .testTarget(
+            name: "suite",
+            dependencies: [
+                .product(name: "Windhover", package: "windhover"), .product(name: "WindhoverTesting", package: "windhover"),
+            ],
+            path: "suite", exclude: ["run"], swiftSettings: [.swiftLanguageMode(.v6), .treatAllWarnings(as: .error)]),
     ]
 )

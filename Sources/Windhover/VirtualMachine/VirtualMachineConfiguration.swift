@@ -1,6 +1,6 @@
 internal import Machine
 internal import VMCore
-public import Virtio
+internal import Virtio
 
 /// What a virtual machine is to be: a value, to be changed until it is right, and then made a ``VirtualMachine`` of.
 ///
@@ -70,8 +70,9 @@ public struct VirtualMachineConfiguration: Hashable, Sendable {
                 throw ConfigurationError.impossible("a directory cannot be in the place of the root: root = .directory(...) does that")
             }
         }
-        for (index, share) in shares.enumerated() where shares[..<index].contains(where: { $0.path == share.path }) {
-            throw ConfigurationError.impossible("two directories are to be at '\(share.path)': give each a place of its own")
+        let places = shares.map { ExecConfiguration.absolute($0.path, from: "/") }
+        for (index, place) in places.enumerated() where places[..<index].contains(place) {
+            throw ConfigurationError.impossible("two directories are to be at '\(place)': give each a place of its own")
         }
         guard disks.count + networks.count + shares.count < RunConfiguration.maximumDevices else {
             throw ConfigurationError.impossible(
@@ -89,6 +90,7 @@ extension VirtualMachineConfiguration {
     ///
     /// - Throws: a `ReportableError`: KVM is insisted on, and cannot be used. There is always an engine for `auto` and `interpreter`.
     public func checkEngine() throws {
+        guard engine == .kvm else { return }
         do throws(EngineError) { _ = try EngineSelection(engine.request) } catch { throw RunError(error) }
     }
 

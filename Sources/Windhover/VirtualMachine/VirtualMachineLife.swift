@@ -68,7 +68,9 @@ final class VirtualMachineLife: @unchecked Sendable {
     }
 
     private func bringUp(_ onEnd: @escaping @Sendable () -> Void) throws {
-        let kernel = try GuestKernel.locate(configuration.kernel, modules: configuration.modules, store: ImageStore())
+        let store = try ImageStore()
+        if configuration.kernel == .linux { _ = try store.fetch("linux", isCancelled: { [self] in isStopWanted }) }
+        let kernel = try GuestKernel.locate(configuration.kernel, modules: configuration.modules, store: store)
         guard !isStopWanted else { throw VirtualMachineError.stopped }
         let guest = configuration.guest(kernel)
         let session = try AgentSession(clock: HostClock()) { [logger] in logger.warning("in the guest: \($0)") }
@@ -90,11 +92,11 @@ final class VirtualMachineLife: @unchecked Sendable {
         }
         guard let watch else { throw AgentError.host(call: "pthread_create", errno: EAGAIN) }
         // What was asked for before the machine ran did not reach it.
-        let isStopWanted = parts.withLock { parts in
+        let isTooLate = parts.withLock { parts in
             parts.watch = watch
             return parts.isStopWanted
         }
-        if isStopWanted { machine.requestStop() }
+        if isTooLate { machine.requestStop() }
         try greet(session, machine, guest)
     }
 
