@@ -53,6 +53,9 @@ final class HostCapacity: Sendable {
         try await body()
     }
 
+    /// Guests that there is no room for yet.
+    var waitingCount: Int { state.withLock { $0.waiters.count } }
+
     private func fits(_ share: Share, _ state: State) -> Bool {
         guard state.holders > 0 else { return true }
         let (sum, overflow) = state.memoryInUse.addingReportingOverflow(share.memory)

@@ -170,7 +170,7 @@ struct relay {
     int from, to;
     bool from_socket, to_socket;
     bool draining;    // the command has ended: what is there is taken, nothing is waited for
-    bool half_closed; // the host has closed its side of an output; whether it still reads is known
+    bool half_closed; // the host has closed its side of an output, and may still read
     i64 left;         // bytes that are still taken; negative: no limit
     u8 *buffer;
     size_t start, count;
@@ -201,7 +201,7 @@ void reap(void);
 void commands_kill(void);
 
 /// What the loop polls.
-struct poll_set { struct pollfd *fds; size_t count, room; bool at_once; };
+struct poll_set { struct pollfd *fds; size_t count, room; bool at_once, soon; };
 int poll_add(struct poll_set *set, int fd, int events);
 int poll_result(const struct poll_set *set, int slot);
 void commands_poll(struct poll_set *set);

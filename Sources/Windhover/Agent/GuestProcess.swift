@@ -10,6 +10,8 @@ package final class GuestProcess: @unchecked Sendable {
         var descriptor: StreamDescriptor?
         /// It is there, or was, or will not come any more.
         var isSettled = false
+        /// It did not come.
+        var isMissing = false
         var origin: StreamPump.Origin?
         var target: StreamPump.Target?
         var inputPump: StreamPump?
@@ -76,7 +78,8 @@ package final class GuestProcess: @unchecked Sendable {
             guard let slot = slots[stream], !isAttached else { throw .unsendable("the command has no such stream to be taken") }
             if let notStarted { throw .notStarted(notStarted) }
             guard let descriptor = slot.descriptor else {
-                if slot.isSettled { throw .unsendable("the command's stream was taken already, or never came") }
+                if slot.isMissing { throw missingStream }
+                if slot.isSettled { throw .unsendable("the command's stream was taken already") }
                 return nil
             }
             let copy = fcntl(descriptor.number, F_DUPFD_CLOEXEC, 3)
@@ -90,9 +93,13 @@ package final class GuestProcess: @unchecked Sendable {
     package func waitForStreams(until deadline: UInt64?) throws(AgentError) {
         try session.wait(until: deadline, for: "the connection of the command's streams") { () throws(AgentError) -> Void? in
             if let notStarted { throw .notStarted(notStarted) }
+            if slots.values.contains(where: \.isMissing) { throw missingStream }
             return slots.values.allSatisfy(\.isSettled) ? () : nil
         }
     }
+
+    /// With the lock held.
+    private var missingStream: AgentError { session.end ?? .timedOut(waitingFor: "the connection of the command's streams") }
 
     /// What became of an attached output; nil while it is under way.
     func outcome(of stream: GuestStream) -> StreamPump.Outcome? {
@@ -210,7 +217,8 @@ package final class GuestProcess: @unchecked Sendable {
     func sessionEnded() { settle { $0.takeRest() } }
 
     private func settle(_ tell: (StreamPump) -> Void) {
-        for stream in slots.keys {
+        for (stream, slot) in slots {
+            if !slot.isSettled { slots[stream]?.isMissing = true }
             slots[stream]?.isSettled = true
             if let pump = slots[stream]?.inputPump { tell(pump) }
             if let pump = slots[stream]?.outputPump { tell(pump) }

@@ -142,7 +142,6 @@ final class VirtualMachineLife: @unchecked Sendable {
     func end() {
         let (machine, session, watch) = parts.withLock { parts in
             defer { parts.watch = nil }
-            parts.isStopWanted = true
             return (parts.machine, parts.session, parts.watch)
         }
         machine?.requestStop()

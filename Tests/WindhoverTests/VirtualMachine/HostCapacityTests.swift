@@ -1,7 +1,7 @@
 import Synchronization
 import Testing
-import Windhover
 
+@testable import Windhover
 @testable import WindhoverTesting
 
 /// Who gets what the host has for guests, and when.
@@ -57,19 +57,33 @@ import Windhover
         #expect(gauge.most == 1)
     }
 
+    /// Runs until it is let go.
+    private func hold(_ capacity: HostCapacity, _ guest: VirtualMachineConfiguration, _ gauge: Gauge, _ number: Int, _ end: Promise<Void>) -> Task<Void, any Error> {
+        Task {
+            try await capacity.withShare(of: guest, isUrgent: false) {
+                try await gauge.run(number, for: .zero)
+                try await end.value
+            }
+        }
+    }
+
+    private func wait(until isSo: () -> Bool) async throws {
+        while !isSo() { try await Task.sleep(for: .milliseconds(2)) }
+    }
+
     /// A large one is not passed over by small ones that come after it.
     @Test func whoComesFirstIsServedFirst() async throws {
         let capacity = HostCapacity(memory: 2 << 30, cpus: 8)
-        let gauge = Gauge()
-        let guests = [try guest("1G"), try guest("1500M"), try guest("128M")]
-        try await withThrowingTaskGroup(of: Void.self) { group in
-            for number in 0..<3 {
-                group.addTask { try await capacity.withShare(of: guests[number], isUrgent: false) { try await gauge.run(number, for: .milliseconds(200)) } }
-                try await Task.sleep(for: .milliseconds(40))
-            }
-            try await group.waitForAll()
+        let (gauge, end) = (Gauge(), Promise<Void>())
+        var tasks: [Task<Void, any Error>] = []
+        for (number, memory) in ["1G", "1500M", "128M"].enumerated() {
+            tasks.append(hold(capacity, try guest(memory), gauge, number, end))
+            try await wait { number == 0 ? gauge.order.count == 1 : capacity.waitingCount == number }
         }
-        #expect(gauge.order == [0, 1, 2])
+        #expect(gauge.order == [0])
+        end.resolve(.success(()))
+        for task in tasks { try await task.value }
+        #expect(gauge.order.first == 0 && gauge.order.count == 3)
     }
 
     /// Who has a guest and wants another does not wait for himself.
@@ -85,21 +99,21 @@ import Windhover
 
     @Test func whoIsCancelledGoesAndIsNoHindrance() async throws {
         let capacity = HostCapacity(memory: 2 << 30, cpus: 8)
-        let gauge = Gauge()
-        let (small, large) = (try guest("1G"), try guest("1500M"))
-        let holder = Task { try await capacity.withShare(of: small, isUrgent: false) { try await gauge.run(0, for: .milliseconds(300)) } }
-        while gauge.now < 1 { await Task.yield() }
-        let waiting = Task { try await capacity.withShare(of: large, isUrgent: false) { try await gauge.run(1, for: .zero) } }
-        try await Task.sleep(for: .milliseconds(20))
-        let behind = Task { try await capacity.withShare(of: try guest("128M"), isUrgent: false) { try await gauge.run(2, for: .zero) } }
-        try await Task.sleep(for: .milliseconds(20))
-        waiting.cancel()
-        await #expect(throws: CancellationError.self) { try await waiting.value }
+        let (gauge, end, none) = (Gauge(), Promise<Void>(), Promise<Void>())
+        none.resolve(.success(()))
+        let holder = hold(capacity, try guest("1G"), gauge, 0, end)
+        try await wait { gauge.order == [0] }
+        let large = hold(capacity, try guest("1500M"), gauge, 1, none)
+        try await wait { capacity.waitingCount == 1 }
+        let behind = hold(capacity, try guest("128M"), gauge, 2, none)
+        try await wait { capacity.waitingCount == 2 }
+        large.cancel()
+        await #expect(throws: CancellationError.self) { try await large.value }
+        // There was room for it all the while.
         try await behind.value
-        // Room was there for it all the while.
-        #expect(gauge.now == 1)
-        try await holder.value
         #expect(gauge.order == [0, 2])
+        end.resolve(.success(()))
+        try await holder.value
     }
 
     @Test func theHostSaysWhatItHas() throws {

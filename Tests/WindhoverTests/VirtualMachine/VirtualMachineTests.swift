@@ -109,23 +109,20 @@ import Testing
     }
 
     @Test func workThatDoesNotEndIsLeft() async throws {
-        let told = Mutex(false)
-        let hold = Promise<Void>()
+        let (told, released) = (Mutex(false), Mutex(false))
+        let (begun, ended) = (Promise<Void>(), Promise<Void>())
         let task = Task {
             try await Blocking.run(patience: .milliseconds(50), onCancel: { told.withLock { $0 = true } }) {
-                let until = ContinuousClock.now + .seconds(2)
-                while ContinuousClock.now < until { sleepBriefly() }
-                hold.resolve(.success(()))
+                begun.resolve(.success(()))
+                while !released.withLock({ $0 }) { usleep(10_000) }
+                ended.resolve(.success(()))
             }
         }
-        try await Task.sleep(for: .milliseconds(20))
-        let start = ContinuousClock.now
+        try await begun.value
         task.cancel()
         await #expect(throws: CancellationError.self) { try await task.value }
-        #expect(ContinuousClock.now - start < .seconds(1))
         #expect(told.withLock { $0 })
-        try await hold.value
+        released.withLock { $0 = true }
+        try await ended.value
     }
 }
-
-private func sleepBriefly() { _ = usleep(10_000) }
