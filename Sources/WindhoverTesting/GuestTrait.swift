@@ -67,12 +67,19 @@ public struct GuestTrait: TestTrait, SuiteTrait, TestScoping {
         // A suite within the suite.
         case (true, true): try await function()
         case (true, false): try await inNewScope(outer, function)
+        // One guest is told of: that of the test's own trait, where it has one beside its suite's.
+        case (false, true) where !isNearest(test): try await function()
         case (false, true): try await outer?.report(test, testCase, function)
         case (false, false):
             try await inNewScope(outer) {
                 try await GuestScope.current?.report(test, testCase, function)
             }
         }
+    }
+
+    /// Whether no other trait gives the test a guest in place of this one's.
+    private func isNearest(_ test: Test) -> Bool {
+        test.traits.compactMap { $0 as? GuestTrait }.last?.identity === identity
     }
 
     private func inNewScope(_ outer: GuestScope?, _ function: @Sendable () async throws -> Void) async throws {

@@ -109,7 +109,8 @@ import Testing
     }
 
     @Test func workThatDoesNotEndIsLeft() async throws {
-        let (told, released) = (Mutex(false), Mutex(false))
+        let told = Mutex(false)
+        let released = Mutex(false)
         let (begun, ended) = (Promise<Void>(), Promise<Void>())
         let task = Task {
             try await Blocking.run(patience: .milliseconds(50), onCancel: { told.withLock { $0 = true } }) {
