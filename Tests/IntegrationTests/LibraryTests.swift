@@ -353,12 +353,26 @@ extension SlowTiers {
 
     /// What a report has of a guest whose tests fail: they do so in a process of their own.
     @Suite(.serialized) struct FailureReportTests {
+        private func run(_ suite: String, _ options: [String] = [], through: [String] = []) async throws -> ChildResult {
+            try await ChildProcess.run(
+                through + [try #require(CommandLine.arguments.first), "--testing-library", "swift-testing", "--filter", suite] + options,
+                environment: [failingTests: "1"], deadline: 300)
+        }
+
+        /// Skipped or failed, with the reason, as the trait says; on a host whose /dev/kvm is something else.
+        @Test func aMissingEngineSkipsOrFails() async throws {
+            guard geteuid() == 0 else { try Test.cancel("only root can hide /dev/kvm") }
+            let script = "mount --make-rprivate / && { [ -e /dev/kvm ] || : > /dev/kvm; } && mount --bind /dev/null /dev/kvm && exec \"$@\""
+            let result = try await run("MissingEngineTests", through: ["/usr/bin/unshare", "-m", "/bin/sh", "-c", script, "sh"])
+            let text = result.output + result.error
+            #expect(result.status == 1 && !text.contains("it ran"), "\(text)")
+            for name in ["skips", "skipsInASuite"] { #expect(text.contains("Test \(name)() skipped: \"there is no engine for the guest: "), "\(text)") }
+            #expect(text.contains("Test fails() recorded an issue") && text.contains("with 1 issue"), "\(text)")
+        }
+
         @Test func aFailureIsToldWithItsGuest() async throws {
             let attachments = Scratch()
-            let result = try await ChildProcess.run(
-                [try #require(CommandLine.arguments.first), "--testing-library", "swift-testing", "--filter", "FailingGuestTests",
-                 "--attachments-path", attachments.path],
-                environment: [failingTests: "1"], deadline: 300)
+            let result = try await run("FailingGuestTests", ["--attachments-path", attachments.path])
             let text = result.output + result.error
             #expect(result.status == 1, "\(text)")
             // The expectation, the error and the missing engine; what passes and what is skipped tell nothing.
@@ -392,8 +406,14 @@ struct FailingGuestTests {
 
         @Test func panics() async throws { _ = try await Guest.current.shell("echo c > /proc/sysrq-trigger; sleep 600") }
     }
+}
 
-    /// Where KVM may be used there is nothing to skip.
-    @Test(.guest(whenMissing: .skip) { $0.engine = .kvm }, .enabled(if: access("/dev/kvm", R_OK | W_OK) != 0))
-    func isSkippedWithoutKVM() async throws { _ = try await Guest.current.run("no-such-program") }
+/// Tests that insist on KVM, run by `FailureReportTests` where there is none.
+@Suite(.serialized, .enabled(if: ProcessInfo.processInfo.environment[failingTests] != nil))
+struct MissingEngineTests {
+    @Test(.guest(whenMissing: .skip) { $0.engine = .kvm }) func skips() { Issue.record("it ran") }
+    @Test(.guest(whenMissing: .fail) { $0.engine = .kvm }) func fails() { Issue.record("it ran") }
+    @Suite(.guest(whenMissing: .skip) { $0.engine = .kvm }) struct AsASuite {
+        @Test func skipsInASuite() { Issue.record("it ran") }
+    }
 }

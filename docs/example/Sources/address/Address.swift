@@ -29,7 +29,8 @@ import Glibc
     }
 
     private static func fail(_ reason: String) -> Never {
-        fputs("address: \(reason)\n", stderr)
+        let line = Array("address: \(reason)\n".utf8)
+        write(STDERR_FILENO, line, line.count)
         exit(1)
     }
 }
