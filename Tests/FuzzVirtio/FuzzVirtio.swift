@@ -1,7 +1,7 @@
 import Glibc
 import VMCore
 import Virtio
-import WindhoverTesting
+import MonitorTesting
 
 /// A driver without rules against a virtio device, until the time is over: see `VirtioFuzzer`.
 ///

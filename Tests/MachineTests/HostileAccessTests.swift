@@ -3,7 +3,7 @@ import SoftCPU
 import Synchronization
 import Testing
 import VMCore
-import WindhoverTesting
+import MonitorTesting
 
 /// Accesses that no driver makes, to every device of the board, in any order and width, with time and input in between: what
 /// a hostile guest does. Each is answered, and the board is as usable afterwards as before.

@@ -1,7 +1,7 @@
 import Glibc
 import Machine
 import Testing
-import WindhoverTesting
+import MonitorTesting
 
 @testable import Windhover
 
