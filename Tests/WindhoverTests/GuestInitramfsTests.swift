@@ -235,8 +235,9 @@ final class TestModuleTree {
     @Test func aModuleThatIsNoneIsAnErrorWithItsPath() throws {
         let tree = TestModuleTree()
         try tree.add("vsock")
-        for contents in ["", "no module", "\u{1F}\u{8B}\u{8}"] {
-            try HostFile.create("\(tree.path)/virtio_pci.ko", with: Array(contents.utf8))
+        // Nothing, a text, packed data that ends where it begins, and a module that is cut off.
+        for contents in [[], Array("no module".utf8), [0x1F, 0x8B, 8, 0], Array(TestModule().bytes.prefix(100))] {
+            try HostFile.create("\(tree.path)/virtio_pci.ko", with: contents)
             let error = #expect(throws: GuestKernelError.self) { try make(tree, socketOnly) }
             #expect(error?.description.contains("\(tree.path)/virtio_pci.ko") == true)
             try HostFile.remove("\(tree.path)/virtio_pci.ko")

@@ -30,6 +30,7 @@ private enum TestKernel {
         return path
     }
 
+    @discardableResult
     private func kernel(_ name: String, _ release: String) throws -> String { try put(name, TestKernel.bzImage(release)) }
 
     private func locate(

@@ -170,12 +170,15 @@ struct relay {
     int from, to;
     bool from_socket, to_socket;
     bool draining;    // the command has ended: what is there is taken, nothing is waited for
-    bool half_closed; // the host has closed its side of an output; whether it still reads is known
+    bool half_closed; // the host has closed its side of an output, and may still read
     i64 left;         // bytes that are still taken; negative: no limit
     u8 *buffer;
     size_t start, count;
     int from_slot, to_slot; // among what is polled; -1: not there
 };
+
+/// A command's relays: input, output and error by their numbers, and what its terminal shows.
+enum { INPUT = 0, TERMINAL = 3, RELAYS = 4 };
 
 struct command {
     struct command *next;
@@ -187,7 +190,7 @@ struct command {
     u64 kills; // of the out-of-memory killer before the start
     bool terminal;
     int master, slave; // held so that neither end of the terminal closes while the command runs
-    struct relay relays[3];
+    struct relay relays[RELAYS];
 };
 
 /// - Returns: false for a payload that breaks a rule.
@@ -201,7 +204,7 @@ void reap(void);
 void commands_kill(void);
 
 /// What the loop polls.
-struct poll_set { struct pollfd *fds; size_t count, room; bool at_once; };
+struct poll_set { struct pollfd *fds; size_t count, room; bool at_once, soon; };
 int poll_add(struct poll_set *set, int fd, int events);
 int poll_result(const struct poll_set *set, int slot);
 void commands_poll(struct poll_set *set);

@@ -48,6 +48,7 @@ _Noreturn void child_run(const struct start *original, const struct child_stream
     switch (start.operation) {
     case OPERATION_WRITE: write_file(&start);
     case OPERATION_READ: send_file(&start);
-    default: child_fail(STAGE_PROGRAM, execute(&start), start.arguments[0]);
+    case OPERATION_RUN: child_fail(STAGE_PROGRAM, execute(&start), start.arguments[0]);
+    default: child_fail(STAGE_PROGRAM, -ENOSYS, start.arguments[0]);
     }
 }

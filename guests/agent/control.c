@@ -178,7 +178,7 @@ static struct { u8 header[FRAME_HEADER]; size_t header_count; u8 *payload; size_
 /// Takes what is there, up to some number of reads, so that streams have their turn too.
 static void receive(void) {
     static u8 no_payload[1];
-    for (int turn = 0; turn < 64; turn++) {
+    for (int turn = 0; turn < 8; turn++) {
         bool in_header = incoming.header_count < FRAME_HEADER;
         u8 *place = in_header ? incoming.header + incoming.header_count : incoming.payload + incoming.count;
         size_t wanted = in_header ? FRAME_HEADER - incoming.header_count : incoming.size - incoming.count;
@@ -231,13 +231,13 @@ _Noreturn void serve(int connection) {
     struct poll_set set = { 0 };
     for (;;) {
         set.count = 0;
-        set.at_once = false;
+        set.at_once = set.soon = false;
         int slot = poll_add(&set, control, POLLIN | (queue.count ? POLLOUT : 0));
         commands_poll(&set);
         // A child's end comes as a signal, which is let in here and nowhere else.
-        struct timespec none = { 0, 0 };
+        static const struct timespec none = { 0, 0 }, soon = { 0, 250000000 };
         u64 mask = 0;
-        if (sys_ppoll(set.fds, set.count, set.at_once ? &none : NULL, &mask) < 0)
+        if (sys_ppoll(set.fds, set.count, set.at_once ? &none : set.soon ? &soon : NULL, &mask) < 0)
             for (size_t i = 0; i < set.count; i++) set.fds[i].revents = 0;
         reap();
         commands_step(&set);

@@ -197,11 +197,16 @@ static u32 class_mask(u32 address) {
 }
 
 static int exchange(struct client *client, u64 limit, struct lease *lease) {
+    enum { REQUESTS = 3 };
     u64 start = now_milliseconds(), until = start + limit, pause = 100;
     struct lease offer;
     bool offered = false;
+    u32 requests = 0;
     while (now_milliseconds() < until) {
         u64 now = now_milliseconds(), next = now + pause;
+        // Whoever offered may be gone: others are asked again.
+        if (offered && requests++ == REQUESTS) offered = false;
+        if (!offered) requests = 0;
         // One that cannot be sent is as one that is lost.
         send_message(client, offered ? MESSAGE_REQUEST : MESSAGE_DISCOVER, offered ? &offer : NULL, (u32)((now - start) / 1000));
         if (next > until) next = until;

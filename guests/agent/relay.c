@@ -61,7 +61,9 @@ void relay_poll(struct relay *relay, struct poll_set *set) {
         if (relay->draining) set->at_once = true;
         else relay->from_slot = poll_add(set, relay->from, POLLIN);
     }
-    // A reader that goes is noticed before the next byte, so that its writer can be told.
+    // A reader that goes is noticed before the next byte, so that its writer can be told. Of a vsock connection whose other
+    // side is closed already poll tells nothing more; then it is tried now and then.
+    if (relay->half_closed) set->soon = true;
     int waiting = relay->to_socket && !relay->half_closed ? POLLRDHUP : 0;
     relay->to_slot = poll_add(set, relay->to, (relay->count > 0 ? POLLOUT : 0) | waiting);
 }
@@ -106,7 +108,7 @@ static bool has_reader(struct relay *relay) {
 
 void relay_step(struct relay *relay, int from_events, int to_events) {
     if (relay->to < 0) return;
-    if ((to_events & (POLLERR | POLLHUP | POLLNVAL)) || ((to_events & POLLRDHUP) && !relay->half_closed)) {
+    if ((to_events & (POLLERR | POLLHUP | POLLNVAL | POLLRDHUP)) || relay->half_closed) {
         if (!has_reader(relay)) {
             relay_close(relay);
             return;

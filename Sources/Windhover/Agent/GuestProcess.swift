@@ -10,6 +10,8 @@ package final class GuestProcess: @unchecked Sendable {
         var descriptor: StreamDescriptor?
         /// It is there, or was, or will not come any more.
         var isSettled = false
+        /// It did not come.
+        var isMissing = false
         var origin: StreamPump.Origin?
         var target: StreamPump.Target?
         var inputPump: StreamPump?
@@ -47,21 +49,24 @@ package final class GuestProcess: @unchecked Sendable {
 
     // MARK: Streams
 
-    /// Says where the standard streams come from and go to; once, at any time after the start. With a terminal `error` has no meaning.
+    /// Says where the standard streams come from and go to; once, at any time after the start. With a terminal, output and error
+    /// are those that are pipes beside it, and `terminal` gets what it shows.
     ///
     /// What is not given is as /dev/null: an input that has ended, an output that nobody sees.
     /// - Throws: `AgentError.host`: out of descriptors or threads.
     package func attach(
-        input: StreamSource? = nil, output: StreamSink? = nil, error: StreamSink? = nil
+        input: StreamSource? = nil, output: StreamSink? = nil, error: StreamSink? = nil, terminal: StreamSink? = nil
     ) throws(AgentError) {
         let origin = try Self.origin(input)
-        let targets = [GuestStream.output: try Self.target(output), .error: try Self.target(error)]
+        var targets = [GuestStream.output: try Self.target(output), .error: try Self.target(error)]
+        // A terminal is one stream for both directions.
+        if command.terminal != nil { targets[.input] = try Self.target(terminal) }
         try session.condition.locked { () throws(AgentError) in
             guard !isAttached else { return }
             isAttached = true
             for stream in slots.keys {
                 if stream == .input { slots[stream]?.origin = origin }
-                if let target = command.terminal == nil ? targets[stream] : targets[.output] { slots[stream]?.target = target }
+                if let target = targets[stream] { slots[stream]?.target = target }
                 try startPumps(stream)
             }
         }
@@ -76,7 +81,8 @@ package final class GuestProcess: @unchecked Sendable {
             guard let slot = slots[stream], !isAttached else { throw .unsendable("the command has no such stream to be taken") }
             if let notStarted { throw .notStarted(notStarted) }
             guard let descriptor = slot.descriptor else {
-                if slot.isSettled { throw .unsendable("the command's stream was taken already, or never came") }
+                if slot.isMissing { throw missingStream }
+                if slot.isSettled { throw .unsendable("the command's stream was taken already") }
                 return nil
             }
             let copy = fcntl(descriptor.number, F_DUPFD_CLOEXEC, 3)
@@ -90,13 +96,17 @@ package final class GuestProcess: @unchecked Sendable {
     package func waitForStreams(until deadline: UInt64?) throws(AgentError) {
         try session.wait(until: deadline, for: "the connection of the command's streams") { () throws(AgentError) -> Void? in
             if let notStarted { throw .notStarted(notStarted) }
+            if slots.values.contains(where: \.isMissing) { throw missingStream }
             return slots.values.allSatisfy(\.isSettled) ? () : nil
         }
     }
 
+    /// With the lock held.
+    private var missingStream: AgentError { session.end ?? .timedOut(waitingFor: "the connection of the command's streams") }
+
     /// What became of an attached output; nil while it is under way.
     func outcome(of stream: GuestStream) -> StreamPump.Outcome? {
-        session.condition.locked { slots[command.terminal == nil ? stream : .input]?.outcome }
+        session.condition.locked { (slots[stream] ?? slots[.input])?.outcome }
     }
 
     /// What of the command's output was lost on the host, a line each: a full disk, say.
@@ -138,7 +148,7 @@ package final class GuestProcess: @unchecked Sendable {
             slots[stream]?.outputPump = pump
             slots[stream]?.target = nil
             // Of two pumps of a terminal each has its reference.
-            if command.terminal == nil { slots[stream]?.descriptor = nil }
+            if command.terminal == nil || stream != .input { slots[stream]?.descriptor = nil }
             direct(pump)
         }
         // An input stays open until the command has ended: its end is said by a shutdown.
@@ -210,7 +220,8 @@ package final class GuestProcess: @unchecked Sendable {
     func sessionEnded() { settle { $0.takeRest() } }
 
     private func settle(_ tell: (StreamPump) -> Void) {
-        for stream in slots.keys {
+        for (stream, slot) in slots {
+            if !slot.isSettled { slots[stream]?.isMissing = true }
             slots[stream]?.isSettled = true
             if let pump = slots[stream]?.inputPump { tell(pump) }
             if let pump = slots[stream]?.outputPump { tell(pump) }

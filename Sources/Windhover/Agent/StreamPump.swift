@@ -134,8 +134,13 @@ final class StreamPump: @unchecked Sendable {
     }
 
     private func give(_ next: Order) {
-        condition.locked { if next.rawValue > order.rawValue { order = next } }
-        wakeup.signal()
+        let isNew = condition.locked {
+            guard next.rawValue > order.rawValue else { return false }
+            order = next
+            return true
+        }
+        // To be woken for nothing would begin its patience anew.
+        if isNew { wakeup.signal() }
     }
 
     // MARK: The thread

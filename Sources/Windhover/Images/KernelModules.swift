@@ -118,7 +118,7 @@ struct KernelModules {
             var found: [String: String] = [:]
             ModuleArchive.find(directory, into: &found)
             // Paths of the directory's own.
-            paths = found.mapValues { String($0.dropFirst(directory.utf8.count + 1)) }
+            paths = found.mapValues { String(decoding: $0.utf8.dropFirst(directory.utf8.count + 1), as: UTF8.self) }
             return
         }
         var dependencies: [String: [String]] = [:]

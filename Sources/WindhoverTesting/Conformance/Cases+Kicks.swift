@@ -6,31 +6,34 @@ extension ConformanceCase {
         kickBefore, kickDuring, kickAfter, kicksRacing, kicksAmongAccesses, kickAmongVectorAccesses,
     ]
 
+    // CLI each time round: Bochs forgets at a VM entry with interrupts off that the host's end the guest's turn, until an instruction
+    // of the guest's says so again; a loop without one would be the last thing that its one processor does.
+
     /// Spins with interrupts off: only a kick brings the processor out.
     private static let spin = Snippet(
     bits: 64,
     """
-    cli
-    1: incq %rax
+    1: cli
+    incq %rax
     jmp 1b
     """,
     [
-        0xFA, 0x48, 0xFF, 0xC0, 0xEB, 0xFB,
+        0xFA, 0x48, 0xFF, 0xC0, 0xEB, 0xFA,
     ])
 
     /// An endless loop of what no hypervisor's emulator knows: the software CPU's turn comes each time round.
     private static let vectorSpin = Snippet(
         bits: 64,
         """
-        cli
         movl $0xD0000000, %ebx
-        1: pxor (%rbx), %xmm0
+        1: cli
+        pxor (%rbx), %xmm0
         lock cmpxchg16b 0x20000
         jmp 1b
         """,
         [
-            0xFA, 0xBB, 0x00, 0x00, 0x00, 0xD0, 0x66, 0x0F, 0xEF, 0x03, 0xF0, 0x48, 0x0F, 0xC7, 0x0C, 0x25,
-            0x00, 0x00, 0x02, 0x00, 0xEB, 0xF0,
+            0xBB, 0x00, 0x00, 0x00, 0xD0, 0xFA, 0x66, 0x0F, 0xEF, 0x03, 0xF0, 0x48, 0x0F, 0xC7, 0x0C, 0x25,
+            0x00, 0x00, 0x02, 0x00, 0xEB, 0xEF,
         ])
 
     /// Runs a guest that spins, and kicks it while it does.
