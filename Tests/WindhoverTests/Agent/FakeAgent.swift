@@ -1,6 +1,7 @@
 import Glibc
 import Machine
 import Testing
+import VMCore
 import MonitorTesting
 
 @testable import Windhover
