@@ -18,6 +18,10 @@ let package = Package(
             name: "netqueue", dependencies: [.product(name: "MonitorTesting", package: "windhover")], path: "virtio",
             exclude: ["README.md", "run", "BlockQueue.swift"], sources: ["NetQueue.swift"],
             swiftSettings: [.swiftLanguageMode(.v6), .treatAllWarnings(as: .error)]),
+        .executableTarget(
+            name: "sharerequests", dependencies: [.product(name: "MonitorTesting", package: "windhover")], path: "share",
+            exclude: ["README.md", "guest", "run"],
+            swiftSettings: [.swiftLanguageMode(.v6), .treatAllWarnings(as: .error)]),
         .testTarget(
             name: "suite",
             dependencies: [

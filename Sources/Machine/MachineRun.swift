@@ -35,7 +35,7 @@ public final class MachineRun: MachineControl, @unchecked Sendable {
     private let patience: UInt64
 
     // Guarded by `condition`.
-    private let condition = Condition()
+    private let condition = Monitor()
     private var phase = Phase.preparing
     private var result: MachineOutcome?
     private var ready = 0
@@ -84,7 +84,7 @@ public final class MachineRun: MachineControl, @unchecked Sendable {
             condition.locked { threads.append(thread) }
         }
         condition.locked {
-            while ready < count, result == nil { _ = condition.wait() }
+            while ready < count, result == nil { condition.wait() }
         }
     }
 
@@ -140,7 +140,7 @@ public final class MachineRun: MachineControl, @unchecked Sendable {
     public func pause() -> Bool {
         let kickers = condition.locked { () -> [any VCPUKicker] in
             // Those who start it wait for no more than the vCPUs' making.
-            while phase == .preparing { _ = condition.wait() }
+            while phase == .preparing { condition.wait() }
             guard phase == .running else { return [] }
             phase = .paused
             return self.kickers
@@ -158,7 +158,7 @@ public final class MachineRun: MachineControl, @unchecked Sendable {
     public func resume() {
         condition.locked {
             if phase == .paused { phase = .running }
-            condition.broadcast()
+            condition.wakeAll()
         }
     }
 
@@ -172,7 +172,7 @@ public final class MachineRun: MachineControl, @unchecked Sendable {
         let kickers = condition.locked { () -> [any VCPUKicker] in
             guard phase == .running || phase == .paused else { return [] }
             question &+= 1
-            condition.broadcast()
+            condition.wakeAll()
             return self.kickers
         }
         for kicker in kickers { kicker.kick() }
@@ -200,7 +200,7 @@ public final class MachineRun: MachineControl, @unchecked Sendable {
         let kickers = condition.locked { () -> [any VCPUKicker] in
             if result == nil { result = outcome }
             phase = .ending
-            condition.broadcast()
+            condition.wakeAll()
             return self.kickers
         }
         for kicker in kickers { kicker.kick() }
@@ -219,7 +219,7 @@ public final class MachineRun: MachineControl, @unchecked Sendable {
         }
         condition.locked {
             ended += 1
-            condition.broadcast()
+            condition.wakeAll()
         }
     }
 
@@ -229,8 +229,8 @@ public final class MachineRun: MachineControl, @unchecked Sendable {
             ready += 1
             // The last one lets all run, without a turn of `start`'s thread in between.
             if ready == count, phase == .preparing { phase = .running }
-            condition.broadcast()
-            while phase == .preparing { _ = condition.wait() }
+            condition.wakeAll()
+            while phase == .preparing { condition.wait() }
         }
         if vcpu.index == 0 {
             let now = clock.now()
@@ -263,9 +263,9 @@ public final class MachineRun: MachineControl, @unchecked Sendable {
             answer(vcpu)
             if phase == .paused {
                 parked += 1
-                condition.broadcast()
+                condition.wakeAll()
                 while phase == .paused {
-                    _ = condition.wait()
+                    condition.wait()
                     answer(vcpu)
                 }
                 parked -= 1
@@ -279,7 +279,7 @@ public final class MachineRun: MachineControl, @unchecked Sendable {
         guard answers[vcpu.index] != question else { return }
         answers[vcpu.index] = question
         counts[vcpu.index] = vcpu.statistics
-        condition.broadcast()
+        condition.wakeAll()
     }
 
     /// Without interrupt controllers a halted vCPU sleeps for good; the machine ends with the last of them.
@@ -287,14 +287,14 @@ public final class MachineRun: MachineControl, @unchecked Sendable {
         let all = condition.locked {
             halted += 1
             // A pause may be waiting for this one to stand still.
-            condition.broadcast()
+            condition.wakeAll()
             return halted == count
         }
         if all { finish(.halted) }
         condition.locked {
             while phase != .ending {
                 answer(vcpu)
-                _ = condition.wait()
+                condition.wait()
             }
         }
         return false

@@ -31,7 +31,7 @@ import MonitorTesting
             (AddressMap.picMaster, 2), (AddressMap.picSlave, 2), (AddressMap.picEdgeLevel, 2), (AddressMap.pit, 4),
             (AddressMap.keyboardData, 1), (AddressMap.systemControlB, 1), (AddressMap.keyboardCommand, 1), (AddressMap.rtc, 2),
             (AddressMap.postCode, 1), (AddressMap.debugConsole, 1), (AddressMap.debugExit, 4), (AddressMap.serial, 8),
-            (AddressMap.powerManagement, 32), (AddressMap.resetControl, 1),
+            (AddressMap.powerManagement, 32), (0xCF8, 8),
         ]
         let ranges = ports.map { (bus: 0, base: $0.base, count: $0.count) } + [(bus: 1, base: AddressMap.ioapic.rawValue, count: 64)]
         for _ in 0..<150_000 {

@@ -197,7 +197,7 @@ import MonitorTesting
     }
 
     /// Memory is made once for as many requests as are under way together, and used again.
-    @Test(arguments: BlockBackend.here(.immediate, .fileRing, .fileThreads))
+    @Test(arguments: BlockBackend.here(.immediate, .fileRing, .fileThreads, .fileCached))
     func memoryIsBounded(backend: BlockBackend) throws {
         let rig = try BlockRig(backend, in: directory, capacity: capacity)
         let header = rig.driver.allocate(16)

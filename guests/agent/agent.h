@@ -177,6 +177,9 @@ struct relay {
     int from_slot, to_slot; // among what is polled; -1: not there
 };
 
+/// A command's relays: input, output and error by their numbers, and what its terminal shows.
+enum { INPUT = 0, TERMINAL = 3, RELAYS = 4 };
+
 struct command {
     struct command *next;
     u32 number;
@@ -187,7 +190,7 @@ struct command {
     u64 kills; // of the out-of-memory killer before the start
     bool terminal;
     int master, slave; // held so that neither end of the terminal closes while the command runs
-    struct relay relays[3];
+    struct relay relays[RELAYS];
 };
 
 /// - Returns: false for a payload that breaks a rule.

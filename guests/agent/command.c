@@ -95,7 +95,7 @@ static void close_if_open(int *fd) {
 }
 
 /// Opened for a start, until they belong to a relay or to the child.
-struct opened { int sockets[3], ours[3], theirs[3], failure[2]; u32 stage; const char *name; };
+struct opened { int sockets[RELAYS], ours[RELAYS], theirs[3], failure[2]; u32 stage; const char *name; };
 
 static int open_terminal(const struct start *start, struct command *command, struct opened *opened) {
     opened->stage = STAGE_RESOURCES;
@@ -104,19 +104,22 @@ static int open_terminal(const struct start *start, struct command *command, str
     if (error < 0) return error;
     // Each direction owns its descriptors.
     opened->name = "";
-    if ((opened->ours[0] = sys_fcntl(command->master, F_DUPFD_CLOEXEC, 3)) < 0) return opened->ours[0];
-    if ((opened->ours[1] = sys_fcntl(command->master, F_DUPFD_CLOEXEC, 3)) < 0) return opened->ours[1];
+    if ((opened->ours[INPUT] = sys_fcntl(command->master, F_DUPFD_CLOEXEC, 3)) < 0) return opened->ours[INPUT];
+    if ((opened->ours[TERMINAL] = sys_fcntl(command->master, F_DUPFD_CLOEXEC, 3)) < 0) return opened->ours[TERMINAL];
     for (int i = 0; i < 3; i++)
         if ((opened->theirs[i] = sys_fcntl(command->slave, F_DUPFD_CLOEXEC, 3)) < 0) return opened->theirs[i];
     opened->stage = STAGE_STREAMS;
-    if ((opened->sockets[0] = connect_stream(start->number, 0)) < 0) return opened->sockets[0];
-    return opened->sockets[1] = sys_fcntl(opened->sockets[0], F_DUPFD_CLOEXEC, 3);
+    if ((opened->sockets[INPUT] = connect_stream(start->number, INPUT)) < 0) return opened->sockets[INPUT];
+    return opened->sockets[TERMINAL] = sys_fcntl(opened->sockets[INPUT], F_DUPFD_CLOEXEC, 3);
 }
 
 static int open_pipes(const struct start *start, struct opened *opened) {
     for (u32 i = 0; i < 3; i++) {
         opened->stage = STAGE_RESOURCES;
-        if (!(start->streams >> i & 1)) {
+        bool is_pipe = start->streams >> i & 1;
+        if (start->terminal && (i == INPUT || !is_pipe)) continue;
+        close_if_open(&opened->theirs[i]);
+        if (!is_pipe) {
             opened->name = "/dev/null";
             if ((opened->theirs[i] = sys_open("/dev/null", O_RDWR, 0)) < 0) return opened->theirs[i];
             opened->name = "";
@@ -136,11 +139,11 @@ static int open_pipes(const struct start *start, struct opened *opened) {
 /// Hands what is opened to the relays.
 static int open_relays(struct command *command, struct opened *opened) {
     opened->stage = STAGE_RESOURCES;
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < RELAYS; i++) {
         if (opened->sockets[i] < 0) continue;
         int socket = opened->sockets[i], ours = opened->ours[i];
         opened->sockets[i] = opened->ours[i] = -1;
-        int error = i == 0 ? relay_open(&command->relays[i], socket, true, ours, false)
+        int error = i == INPUT ? relay_open(&command->relays[i], socket, true, ours, false)
                            : relay_open(&command->relays[i], ours, false, socket, true);
         if (error < 0) return error;
     }
@@ -148,7 +151,8 @@ static int open_relays(struct command *command, struct opened *opened) {
 }
 
 static int open_and_fork(const struct start *start, struct command *command, struct opened *opened) {
-    int error = start->terminal ? open_terminal(start, command, opened) : open_pipes(start, opened);
+    int error = start->terminal ? open_terminal(start, command, opened) : 0;
+    if (error >= 0) error = open_pipes(start, opened);
     if (error < 0) return error;
     if ((error = open_relays(command, opened)) < 0) return error;
     if ((error = sys_pipe(opened->failure)) < 0) return error;
@@ -164,7 +168,7 @@ static int open_and_fork(const struct start *start, struct command *command, str
 }
 
 static void close_streams(struct command *command) {
-    for (int i = 0; i < 3; i++) relay_close(&command->relays[i]);
+    for (int i = 0; i < RELAYS; i++) relay_close(&command->relays[i]);
     close_if_open(&command->master);
     close_if_open(&command->slave);
 }
@@ -179,14 +183,14 @@ bool command_start(struct start *start) {
     *command = (struct command){
         .number = start->number, .failure = -1, .failure_slot = -1, .terminal = start->terminal, .master = -1, .slave = -1,
     };
-    for (int i = 0; i < 3; i++) command->relays[i].from = command->relays[i].to = -1;
-    struct opened opened = { { -1, -1, -1 }, { -1, -1, -1 }, { -1, -1, -1 }, { -1, -1 }, 0, "" };
+    for (int i = 0; i < RELAYS; i++) command->relays[i].from = command->relays[i].to = -1;
+    struct opened opened = { { -1, -1, -1, -1 }, { -1, -1, -1, -1 }, { -1, -1, -1 }, { -1, -1 }, 0, "" };
     int result = open_and_fork(start, command, &opened);
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < RELAYS; i++) {
         close_if_open(&opened.sockets[i]);
         close_if_open(&opened.ours[i]);
-        close_if_open(&opened.theirs[i]);
     }
+    for (int i = 0; i < 3; i++) close_if_open(&opened.theirs[i]);
     close_if_open(&opened.failure[1]);
     if (result < 0) {
         close_if_open(&opened.failure[0]);
@@ -253,12 +257,12 @@ static void command_ended(struct command *command, int status) {
     hear_child(command, true);
     command->ended = true;
     command->status = status;
-    relay_close(&command->relays[0]);
-    for (int i = 1; i < 3; i++) {
+    relay_close(&command->relays[INPUT]);
+    for (int i = INPUT + 1; i < RELAYS; i++) {
         struct relay *relay = &command->relays[i];
         int waiting = 0;
         // A terminal's bytes are still on their way from one end to the other; reading waits for those, counting does not.
-        if (command->terminal) waiting = TERMINAL_LEFT;
+        if (i == TERMINAL) waiting = TERMINAL_LEFT;
         else if (relay->from >= 0 && sys_ioctl(relay->from, FIONREAD, &waiting) < 0) waiting = 0;
         relay_drain(relay, waiting);
     }
@@ -294,25 +298,28 @@ static void say_ended(const struct command *command) {
 void commands_poll(struct poll_set *set) {
     for (struct command *command = commands; command; command = command->next) {
         command->failure_slot = command->failure >= 0 ? poll_add(set, command->failure, POLLIN) : -1;
-        for (int i = 0; i < 3; i++) relay_poll(&command->relays[i], set);
+        for (int i = 0; i < RELAYS; i++) relay_poll(&command->relays[i], set);
     }
 }
 
 static bool is_done(const struct command *command) {
-    return command->ended && !relay_is_open(&command->relays[1]) && !relay_is_open(&command->relays[2]);
+    if (!command->ended) return false;
+    for (int i = INPUT + 1; i < RELAYS; i++)
+        if (relay_is_open(&command->relays[i])) return false;
+    return true;
 }
 
 void commands_step(const struct poll_set *set) {
     for (struct command **place = &commands; *place;) {
         struct command *command = *place;
         if (poll_result(set, command->failure_slot)) hear_child(command, false);
-        for (int i = 0; i < 3; i++) {
+        for (int i = 0; i < RELAYS; i++) {
             struct relay *relay = &command->relays[i];
             relay_step(relay, poll_result(set, relay->from_slot), poll_result(set, relay->to_slot));
             relay->from_slot = relay->to_slot = -1;
         }
         // Whoever looked at the terminal is gone: it is hung up.
-        if (command->terminal && !relay_is_open(&command->relays[1])) close_streams(command);
+        if (command->terminal && !command->ended && !relay_is_open(&command->relays[TERMINAL])) close_streams(command);
         if (is_done(command)) {
             close_streams(command);
             if (command->number != 0) say_ended(command);

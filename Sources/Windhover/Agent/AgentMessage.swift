@@ -148,9 +148,8 @@ enum HostMessage: Hashable, Sendable {
         if let user = command.user { fields.add(5, try text(user, "the user")) }
         if let size = command.terminal {
             fields.add(6, values: UInt32(size.rows), UInt32(size.columns))
-        } else {
-            fields.add(7, command.streams.reduce(0) { $0 | 1 << $1.rawValue })
         }
+        if command.terminal == nil || !command.pipes.isEmpty { fields.add(7, command.pipes.reduce(0) { $0 | 1 << $1.rawValue }) }
         if command.operation != .run { fields.add(8, command.operation.rawValue) }
     }
 

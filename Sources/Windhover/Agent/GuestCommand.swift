@@ -38,6 +38,8 @@ public struct GuestCommand: Hashable, Sendable {
     public var terminal: TerminalSize?
     /// The streams that are wanted where there is no terminal; the others are /dev/null.
     public var streams: Set<GuestStream>
+    /// Output and error that are pipes all the same where there is a terminal; what is not is the terminal.
+    public var pipesBesideTerminal: Set<GuestStream> = []
 
     /// A program to be run.
     public init(
@@ -73,7 +75,10 @@ public struct GuestCommand: Hashable, Sendable {
     }
 
     /// The streams whose connections the agent makes.
-    var connections: Set<GuestStream> { terminal == nil ? streams : [.input] }
+    var connections: Set<GuestStream> { terminal == nil ? streams : pipes.union([.input]) }
+
+    /// The streams that are pipes.
+    var pipes: Set<GuestStream> { terminal == nil ? streams : pipesBesideTerminal.subtracting([.input]) }
 }
 
 /// How a command in a guest ended.

@@ -49,21 +49,24 @@ package final class GuestProcess: @unchecked Sendable {
 
     // MARK: Streams
 
-    /// Says where the standard streams come from and go to; once, at any time after the start. With a terminal `error` has no meaning.
+    /// Says where the standard streams come from and go to; once, at any time after the start. With a terminal, output and error
+    /// are those that are pipes beside it, and `terminal` gets what it shows.
     ///
     /// What is not given is as /dev/null: an input that has ended, an output that nobody sees.
     /// - Throws: `AgentError.host`: out of descriptors or threads.
     package func attach(
-        input: StreamSource? = nil, output: StreamSink? = nil, error: StreamSink? = nil
+        input: StreamSource? = nil, output: StreamSink? = nil, error: StreamSink? = nil, terminal: StreamSink? = nil
     ) throws(AgentError) {
         let origin = try Self.origin(input)
-        let targets = [GuestStream.output: try Self.target(output), .error: try Self.target(error)]
+        var targets = [GuestStream.output: try Self.target(output), .error: try Self.target(error)]
+        // A terminal is one stream for both directions.
+        if command.terminal != nil { targets[.input] = try Self.target(terminal) }
         try session.condition.locked { () throws(AgentError) in
             guard !isAttached else { return }
             isAttached = true
             for stream in slots.keys {
                 if stream == .input { slots[stream]?.origin = origin }
-                if let target = command.terminal == nil ? targets[stream] : targets[.output] { slots[stream]?.target = target }
+                if let target = targets[stream] { slots[stream]?.target = target }
                 try startPumps(stream)
             }
         }
@@ -103,7 +106,7 @@ package final class GuestProcess: @unchecked Sendable {
 
     /// What became of an attached output; nil while it is under way.
     func outcome(of stream: GuestStream) -> StreamPump.Outcome? {
-        session.condition.locked { slots[command.terminal == nil ? stream : .input]?.outcome }
+        session.condition.locked { (slots[stream] ?? slots[.input])?.outcome }
     }
 
     /// What of the command's output was lost on the host, a line each: a full disk, say.
@@ -145,7 +148,7 @@ package final class GuestProcess: @unchecked Sendable {
             slots[stream]?.outputPump = pump
             slots[stream]?.target = nil
             // Of two pumps of a terminal each has its reference.
-            if command.terminal == nil { slots[stream]?.descriptor = nil }
+            if command.terminal == nil || stream != .input { slots[stream]?.descriptor = nil }
             direct(pump)
         }
         // An input stays open until the command has ended: its end is said by a shutdown.
@@ -165,7 +168,7 @@ package final class GuestProcess: @unchecked Sendable {
     private func ended(_ stream: GuestStream, _ outcome: StreamPump.Outcome) {
         session.condition.locked {
             slots[stream]?.outcome = outcome
-            session.condition.broadcast()
+            session.condition.wakeAll()
         }
     }
 

@@ -120,7 +120,8 @@ public final class ExecRun: @unchecked Sendable {
             defer { shared.withLock { $0.process = nil } }
             guard !isInterrupted else { throw .closed }
             try process.attach(
-                input: .descriptor(typed?.descriptor ?? STDIN_FILENO), output: .descriptor(STDOUT_FILENO), error: .descriptor(STDERR_FILENO))
+                input: .descriptor(typed?.descriptor ?? STDIN_FILENO), output: .descriptor(STDOUT_FILENO), error: .descriptor(STDERR_FILENO),
+                terminal: .descriptor(Terminal.isTerminal(STDIN_FILENO) ? STDIN_FILENO : STDOUT_FILENO))
             _ = try process.waitForStart(until: deadline)
             progress.start = clock.now()
             guard let exit = try process.wait(until: deadline) else { throw .timedOut(waitingFor: "the command's end") }
@@ -185,7 +186,14 @@ public final class ExecRun: @unchecked Sendable {
         command.environment = configuration.environment
         command.directory = configuration.directory
         command.user = configuration.user
-        if isTerminal { command.terminal = terminalSize ?? .init(rows: 24, columns: 80) }
+        if isTerminal {
+            command.terminal = terminalSize ?? .init(rows: 24, columns: 80)
+            // What goes elsewhere is not the terminal's: it has neither its line ends nor what was typed.
+            if Terminal.isTerminal(STDIN_FILENO) {
+                if !Terminal.isTerminal(STDOUT_FILENO) { command.pipesBesideTerminal.insert(.output) }
+                if !Terminal.isTerminal(STDERR_FILENO) { command.pipesBesideTerminal.insert(.error) }
+            }
+        }
         return command
     }
 

@@ -23,6 +23,17 @@ struct AgentGuest: Sendable {
     /// Whether the kernel says no more than what matters.
     var isQuiet = true
 
+    /// Shares with places in the guest's root. The last may be the kernel's modules, at the place where `modprobe` looks: the archive
+    /// has no more of them than the machine needs. Where there is no room for it, or something else is meant to be there, it is left out.
+    private var mounted: [ExecShare] {
+        guard case .directory = root, case .directory(let modules) = kernel.modules, let release = kernel.release else { return shares }
+        let place = "/lib/modules/\(release)"
+        guard !shares.contains(where: { (place + "/").hasPrefix($0.path + "/") || $0.path.hasPrefix(place + "/") }),
+            disks.count + networks.count + shares.count + 1 < RunConfiguration.maximumDevices
+        else { return shares }
+        return shares + [ExecShare(directory: modules, path: place, isReadOnly: true, caching: .auto)]
+    }
+
     private static let rootTag = "root"
     private static func tag(_ index: Int) -> String { "share\(index)" }
 
@@ -36,8 +47,11 @@ struct AgentGuest: Sendable {
         plan.devices.networks = networks
         if case .directory(let path) = root {
             plan.devices.shares = [SharedDirectoryDevice(path: path, tag: Self.rootTag, isReadOnly: true, ownership: ownership)]
+            // An overlay asks its lower layer for attributes of its own at each look-up: an answer that there are none to ask for
+            // spares all later questions.
+            plan.devices.shares[0].hasExtendedAttributes = false
         }
-        for (index, share) in shares.enumerated() {
+        for (index, share) in mounted.enumerated() {
             plan.devices.shares.append(
                 SharedDirectoryDevice(
                     path: share.directory, tag: Self.tag(index), isReadOnly: share.isReadOnly, caching: share.caching,
@@ -85,7 +99,7 @@ struct AgentGuest: Sendable {
             }
         return GuestSetup(
             unixNanoseconds: time, hostname: "windhover", root: root,
-            shares: shares.enumerated().map { index, share in
+            shares: mounted.enumerated().map { index, share in
                 GuestSetup.Share(tag: Self.tag(index), path: share.path, isReadOnly: share.isReadOnly)
             },
             network: networks.isEmpty ? .none : .dhcp)

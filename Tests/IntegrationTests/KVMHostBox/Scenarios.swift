@@ -12,7 +12,8 @@ extension Scenario {
         let guests = GuestProgram.all.flatMap { program in
             ["kernel", "split"].map { Scenario(program, interruptChips: $0, in: box) }
         }
-        return (conformance + [.privilegedPrograms(in: box)] + debian(box) + ends(box) + badInput + guests).filter { $0.boxes.contains(box) }
+        let work: [Scenario] = conformance + [.privilegedPrograms(in: box)] + debian(box) + commands(box)
+        return (work + ends(box) + badInput + guests).filter { $0.boxes.contains(box) }
     }
 
     /// Names of `brief` that no scenario has.

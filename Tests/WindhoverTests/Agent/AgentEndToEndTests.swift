@@ -174,13 +174,28 @@ private final class ConnectedAgent: @unchecked Sendable {
         #expect(isSame(result.output, bytes))
     }
 
+    /// As at a shell's `> file`: what goes elsewhere is not the terminal's.
+    @Test func outputBesideATerminalIsAPipe() throws {
+        let agent = try ConnectedAgent()
+        var command = GuestCommand(
+            ["sh", "-c", "test -t 0 && test ! -t 1 && test -t 2 && echo out; echo error >&2; seq 20000"], environment: ["PATH=/usr/bin:/bin"],
+            terminal: .init(rows: 24, columns: 80))
+        command.pipesBesideTerminal = [.output]
+        let process = try agent.session.start(command)
+        let (output, terminal) = (OutputCollector(limit: 1 << 20), OutputCollector(limit: 1 << 20))
+        try process.attach(output: .collector(output), error: .nothing, terminal: .collector(terminal))
+        #expect(try process.wait(until: after(20)) == GuestExit(cause: .status(0)))
+        #expect(String(decoding: output.bytes, as: UTF8.self) == "out\n" + (1...20000).map { "\($0)\n" }.joined())
+        #expect(String(decoding: terminal.bytes, as: UTF8.self) == "error\r\n")
+    }
+
     @Test func aTerminalHasASizeThatChanges() throws {
         let agent = try ConnectedAgent()
         let process = try agent.session.start(
             GuestCommand(["sh", "-c", "stty size; read x; stty size"], environment: ["PATH=/usr/bin:/bin"], terminal: .init(rows: 24, columns: 80)))
         let (source, feed) = pipePair()
         let (reader, writer) = pipePair()
-        try process.attach(input: .descriptor(source), output: .descriptor(writer))
+        try process.attach(input: .descriptor(source), terminal: .descriptor(writer))
         close(writer)
         #expect(readToEnd(reader, limit: 7) == Array("24 80\r\n".utf8))
         try process.resize(.init(rows: 50, columns: 132))

@@ -147,7 +147,7 @@ import MonitorTesting
         let (source, feed) = pipePair()
         let output = OutputCollector(limit: 100)
         let guest = agent.connect(1, 0)
-        try process.attach(input: .descriptor(source), output: .collector(output))
+        try process.attach(input: .descriptor(source), terminal: .collector(output))
         agent.say(.started(command: 1, processID: 2))
         writeAll(feed, Array("ls\n".utf8))
         #expect(readToEnd(guest, limit: 3) == Array("ls\n".utf8))

@@ -84,7 +84,7 @@ struct AgentCommand {
         if let directory { frame.add(4, directory) }
         if let user { frame.add(5, user) }
         if let (rows, columns) = terminal { frame.add(6, WireFrame.bytes(rows) + WireFrame.bytes(columns)) }
-        frame.add(7, streams)
+        if terminal == nil { frame.add(7, streams) }
         if let operation { frame.add(8, operation) }
         return frame
     }
