@@ -38,7 +38,9 @@ final class GuestScope: Sendable {
     func report(_ test: Test, _ testCase: Test.Case?, _ function: @Sendable () async throws -> Void) async throws {
         let failures = Mutex(0)
         let handler = IssueHandlingTrait.compactMapIssues { [self] issue in
+            #if compiler(>=6.3)
             guard issue.isFailure else { return issue }
+            #endif
             let isFirst = failures.withLock { count in
                 count += 1
                 return count == 1

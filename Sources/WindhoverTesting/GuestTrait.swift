@@ -52,7 +52,10 @@ public struct GuestTrait: TestTrait, SuiteTrait, TestScoping {
     public func prepare(for test: Test) async throws {
         guard whenMissing == .skip else { return }
         let configuration = try configuration
-        do { try configuration.checkEngine() } catch { try Test.cancel("there is no engine for the guest: \(error)") }
+        do { try configuration.checkEngine() } catch {
+            // As a condition that is not met: it has the error that skips.
+            try await ConditionTrait.disabled("there is no engine for the guest: \(error)").prepare(for: test)
+        }
     }
 
     public func scopeProvider(for test: Test, testCase: Test.Case?) -> GuestTrait? {

@@ -155,13 +155,16 @@ public final class VirtualMachine: Sendable {
     ///   `VirtualMachineError`: `wrongState`, or `stopped` where it was while it came up; `CancellationError`.
     public func start() async throws {
         try Task.checkCancellation()
-        try move(from: [.stopped, .failed], to: .starting)
         let life = VirtualMachineLife(configuration, console: console, logger: logger)
-        let old = shared.withLock { shared in
+        // At once, so that a stop finds what it is to give up.
+        let (refusal, old) = shared.withLock { shared -> (State?, VirtualMachineLife?) in
+            guard [.stopped, .failed].contains(shared.state) else { return (shared.state, nil) }
+            Self.set(.starting, &shared)
             shared.failure = nil
             defer { shared.life = life }
-            return shared.life
+            return (nil, shared.life)
         }
+        if let refusal { throw VirtualMachineError.wrongState(refusal) }
         // A machine that failed still has its disks.
         if let old { await Blocking.run { old.end() } }
         life.begin { [weak self, weak life] in
