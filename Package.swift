@@ -38,6 +38,8 @@ let package = Package(
         .executable(name: "hover", targets: ["hover"]),
         .library(name: "Windhover", targets: ["Windhover"]),
         .library(name: "WindhoverTesting", targets: ["WindhoverTesting"]),
+        // For the package of the benchmarks.
+        .library(name: "MonitorTesting", targets: ["MonitorTesting"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
@@ -75,8 +77,11 @@ let package = Package(
                 .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: strict),
+        // For the tests of others: it imports Swift Testing, which a program of ours must not need.
+        .target(name: "WindhoverTesting", dependencies: ["Windhover"], swiftSettings: strict),
+        // For our own.
         .target(
-            name: "WindhoverTesting", dependencies: ["VMCore", "PCI", "Virtio", "Machine", "KVM", "SoftCPU", "Windhover", "X86", "CNative"],
+            name: "MonitorTesting", dependencies: ["VMCore", "PCI", "Virtio", "Machine", "KVM", "SoftCPU", "Windhover", "X86", "CNative"],
             swiftSettings: strict),
         .executableTarget(
             name: "hover",
@@ -88,37 +93,38 @@ let package = Package(
             swiftSettings: strict),
 
         // The conformance suite where there is no test runner: in the boxes of Tests/IntegrationTests/rig.
-        .executableTarget(name: "conformance", dependencies: ["WindhoverTesting"], swiftSettings: strict),
+        .executableTarget(name: "conformance", dependencies: ["MonitorTesting"], swiftSettings: strict),
 
         // Random code on the interpreter; its own program, so that it can be optimised and run for as long as wanted.
         .executableTarget(
-            name: "fuzz-interpreter", dependencies: ["WindhoverTesting"], path: "Tests/FuzzInterpreter", exclude: ["soak.sh"],
+            name: "fuzz-interpreter", dependencies: ["MonitorTesting"], path: "Tests/FuzzInterpreter", exclude: ["soak.sh"],
             swiftSettings: testing),
 
         // A driver without rules, likewise.
         .executableTarget(
-            name: "fuzz-virtio", dependencies: ["Virtio", "VMCore", "WindhoverTesting"], path: "Tests/FuzzVirtio", exclude: ["soak.sh"],
+            name: "fuzz-virtio", dependencies: ["Virtio", "VMCore", "MonitorTesting"], path: "Tests/FuzzVirtio", exclude: ["soak.sh"],
             swiftSettings: testing),
 
         .testTarget(name: "VMCoreTests", dependencies: ["VMCore"], swiftSettings: testing),
-        .testTarget(name: "KVMTests", dependencies: ["KVM", "CKVM", "VMCore", "WindhoverTesting"], swiftSettings: testing),
-        .testTarget(name: "X86Tests", dependencies: ["X86", "WindhoverTesting"], exclude: ["oracle"], swiftSettings: testing),
+        .testTarget(name: "KVMTests", dependencies: ["KVM", "CKVM", "VMCore", "MonitorTesting"], swiftSettings: testing),
+        .testTarget(name: "X86Tests", dependencies: ["X86", "MonitorTesting"], exclude: ["oracle"], swiftSettings: testing),
         .testTarget(
-            name: "SoftCPUTests", dependencies: ["SoftCPU", "X86", "Devices", "VMCore", "CHost", "WindhoverTesting"],
+            name: "SoftCPUTests", dependencies: ["SoftCPU", "X86", "Devices", "VMCore", "CHost", "MonitorTesting"],
             swiftSettings: testing),
-        .testTarget(name: "DevicesTests", dependencies: ["Devices", "WindhoverTesting"], swiftSettings: testing),
-        .testTarget(name: "PCITests", dependencies: ["PCI", "VMCore", "WindhoverTesting"], swiftSettings: testing),
-        .testTarget(name: "VirtioTests", dependencies: ["Virtio", "VMCore", "WindhoverTesting"], swiftSettings: testing),
+        .testTarget(name: "DevicesTests", dependencies: ["Devices", "MonitorTesting"], swiftSettings: testing),
+        .testTarget(name: "PCITests", dependencies: ["PCI", "VMCore", "MonitorTesting"], swiftSettings: testing),
+        .testTarget(name: "VirtioTests", dependencies: ["Virtio", "VMCore", "MonitorTesting"], swiftSettings: testing),
         .testTarget(name: "BootTests", dependencies: ["Boot", "CCompression"], swiftSettings: testing),
-        .testTarget(name: "MachineTests", dependencies: ["Machine", "KVM", "SoftCPU", "VMCore", "WindhoverTesting"], swiftSettings: testing),
+        .testTarget(name: "MachineTests", dependencies: ["Machine", "KVM", "SoftCPU", "VMCore", "MonitorTesting"], swiftSettings: testing),
         .testTarget(
-            name: "WindhoverTests", dependencies: ["Windhover", "WindhoverTesting", "Machine", "VMCore", "CHost"], swiftSettings: testing),
+            name: "WindhoverTests", dependencies: ["Windhover", "WindhoverTesting", "MonitorTesting", "Machine", "VMCore", "CHost"],
+            swiftSettings: testing),
         .testTarget(
-            name: "DifferentialTests", dependencies: ["WindhoverTesting", "X86", "CNative"], exclude: ["soak.sh"], swiftSettings: testing),
+            name: "DifferentialTests", dependencies: ["MonitorTesting", "X86", "CNative"], exclude: ["soak.sh"], swiftSettings: testing),
         .testTarget(name: "HoverTests", dependencies: ["hover", "Windhover", "CHost"], swiftSettings: testing),
         .testTarget(
             name: "IntegrationTests",
-            dependencies: ["WindhoverTesting", "Boot", "Machine", "Windhover", "KVM", "VMCore", "hover"],
+            dependencies: ["MonitorTesting", "Boot", "Machine", "Windhover", "WindhoverTesting", "KVM", "VMCore", "hover"],
             exclude: ["rig"], swiftSettings: testing),
     ]
 )

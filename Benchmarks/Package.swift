@@ -7,16 +7,26 @@ let package = Package(
     dependencies: [.package(name: "windhover", path: "..")],
     targets: [
         .executableTarget(
-            name: "exits", dependencies: [.product(name: "WindhoverTesting", package: "windhover")], path: "exits",
+            name: "exits", dependencies: [.product(name: "MonitorTesting", package: "windhover")], path: "exits",
             exclude: ["bare.c", "run"], sources: ["Exits.swift"],
             swiftSettings: [.swiftLanguageMode(.v6), .treatAllWarnings(as: .error)]),
         .executableTarget(
-            name: "blockqueue", dependencies: [.product(name: "WindhoverTesting", package: "windhover")], path: "virtio",
+            name: "blockqueue", dependencies: [.product(name: "MonitorTesting", package: "windhover")], path: "virtio",
             exclude: ["README.md", "run", "NetQueue.swift"], sources: ["BlockQueue.swift"],
             swiftSettings: [.swiftLanguageMode(.v6), .treatAllWarnings(as: .error)]),
         .executableTarget(
-            name: "netqueue", dependencies: [.product(name: "WindhoverTesting", package: "windhover")], path: "virtio",
+            name: "netqueue", dependencies: [.product(name: "MonitorTesting", package: "windhover")], path: "virtio",
             exclude: ["README.md", "run", "BlockQueue.swift"], sources: ["NetQueue.swift"],
             swiftSettings: [.swiftLanguageMode(.v6), .treatAllWarnings(as: .error)]),
+        .executableTarget(
+            name: "sharerequests", dependencies: [.product(name: "MonitorTesting", package: "windhover")], path: "share",
+            exclude: ["README.md", "guest", "run"],
+            swiftSettings: [.swiftLanguageMode(.v6), .treatAllWarnings(as: .error)]),
+        .testTarget(
+            name: "suite",
+            dependencies: [
+                .product(name: "Windhover", package: "windhover"), .product(name: "WindhoverTesting", package: "windhover"),
+            ],
+            path: "suite", exclude: ["run"], swiftSettings: [.swiftLanguageMode(.v6), .treatAllWarnings(as: .error)]),
     ]
 )

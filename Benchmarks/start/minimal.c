@@ -20,7 +20,7 @@
 #include <unistd.h>
 
 #define MEMORY (128ul << 20)
-static const char command_line[] = "console=ttyS0 panic=-1 pci=off quiet";
+static const char command_line[] = "console=ttyS0 panic=-1 pci=conf1,noearly quiet";
 
 static long check(long result, const char *what) {
     if (result < 0) { perror(what); exit(1); }

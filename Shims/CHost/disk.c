@@ -5,8 +5,11 @@
 #include <fcntl.h>
 #include <linux/falloc.h>
 #include <linux/fs.h>
+#include <linux/magic.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
+#include <sys/vfs.h>
 
 const int chost_open_direct = O_DIRECT;
 
@@ -35,6 +38,16 @@ uint32_t chost_direct_alignment(int descriptor) {
   (void)descriptor;
 #endif
   return 4096;
+}
+
+bool chost_file_is_memory(int descriptor) {
+  struct statfs status;
+  return fstatfs(descriptor, &status) == 0 && (status.f_type == TMPFS_MAGIC || status.f_type == RAMFS_MAGIC);
+}
+
+ssize_t chost_read_at_once(int descriptor, const struct iovec *vectors, int count, uint64_t offset, bool is_memory) {
+  ssize_t result = preadv2(descriptor, vectors, count, (off_t)offset, is_memory ? 0 : RWF_NOWAIT);
+  return result >= 0 ? result : -errno;
 }
 
 int chost_file_punch(int descriptor, uint64_t offset, uint64_t count) {

@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
+#include <sys/uio.h>
 #include <sys/vfs.h>
 #include <sys/xattr.h>
 #include <unistd.h>
@@ -20,6 +21,9 @@ const int32_t chost_seek_data = SEEK_DATA;
 const int32_t chost_seek_hole = SEEK_HOLE;
 const uint32_t chost_time_now = UTIME_NOW;
 const uint32_t chost_time_omit = UTIME_OMIT;
+const uint32_t chost_mount_no = 0;
+const uint32_t chost_mount_yes = 1;
+const uint32_t chost_mount_unknown = 2;
 
 static int result(long value) { return value < 0 ? -errno : (int)value; }
 
@@ -50,9 +54,10 @@ int chost_file_reopen(int table, int descriptor, int flags, uint32_t mode) {
     return result(opened);
 }
 
-int chost_file_stat(int directory, const char *name, chost_file_attributes *out) {
+int chost_file_stat(int directory, const char *name, bool cached, chost_file_attributes *out) {
     struct statx found;
-    unsigned flags = AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | (*name ? 0 : AT_EMPTY_PATH);
+    unsigned flags = AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | (*name ? 0 : AT_EMPTY_PATH) |
+                     (cached ? AT_STATX_DONT_SYNC : AT_STATX_SYNC_AS_STAT);
     if (statx(directory, name, flags, STATX_BASIC_STATS | STATX_BTIME, &found) < 0) return -errno;
     memset(out, 0, sizeof *out);
     out->device = (uint64_t)found.stx_dev_major << 32 | found.stx_dev_minor;
@@ -74,6 +79,10 @@ int chost_file_stat(int directory, const char *name, chost_file_attributes *out)
     out->user = found.stx_uid;
     out->group = found.stx_gid;
     out->block_size = found.stx_blksize;
+    // Since Linux 5.8.
+    out->mount = !(found.stx_attributes_mask & STATX_ATTR_MOUNT_ROOT) ? chost_mount_unknown
+                 : found.stx_attributes & STATX_ATTR_MOUNT_ROOT      ? chost_mount_yes
+                                                                     : chost_mount_no;
     // As Linux encodes it in 32 bits for FUSE: 8 bits of the minor, 12 of the major, the rest of the minor.
     out->raw_device = (found.stx_rdev_minor & 0xFF) | found.stx_rdev_major << 8 | (found.stx_rdev_minor & ~0xFFu) << 12;
     return 0;
@@ -151,6 +160,11 @@ int chost_file_set_times(int table, int descriptor, int64_t accessed, uint32_t a
 int chost_file_truncate(int descriptor, uint64_t size) {
     if (size > INT64_MAX) return -EFBIG;
     return result(ftruncate(descriptor, (off_t)size));
+}
+
+long chost_file_read_cached(int descriptor, const void *vectors, int count, int64_t offset) {
+    ssize_t got = preadv2(descriptor, vectors, count, offset, RWF_NOWAIT);
+    return got < 0 ? -errno : got;
 }
 
 long chost_file_entries(int descriptor, void *target, unsigned long count) {

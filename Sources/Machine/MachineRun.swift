@@ -35,7 +35,7 @@ public final class MachineRun: MachineControl, @unchecked Sendable {
     private let patience: UInt64
 
     // Guarded by `condition`.
-    private let condition = Condition()
+    private let condition = Monitor()
     private var phase = Phase.preparing
     private var result: MachineOutcome?
     private var ready = 0
@@ -43,7 +43,10 @@ public final class MachineRun: MachineControl, @unchecked Sendable {
     private var halted = 0
     private var ended = 0
     private var kickers: [any VCPUKicker] = []
-    private var totals = ExitStatistics()
+    /// What each vCPU told last, and to which question.
+    private var counts: [ExitStatistics]
+    private var answers: [UInt64]
+    private var question: UInt64 = 0
     private var firstInstruction: UInt64?
     private var threads: [Thread] = []
 
@@ -60,6 +63,8 @@ public final class MachineRun: MachineControl, @unchecked Sendable {
         self.engine = engine
         self.memory = memory
         self.count = max(1, vcpuCount)
+        counts = Array(repeating: ExitStatistics(), count: max(1, vcpuCount))
+        answers = Array(repeating: 0, count: max(1, vcpuCount))
         self.clock = clock
         self.general = general
         self.system = system
@@ -79,7 +84,7 @@ public final class MachineRun: MachineControl, @unchecked Sendable {
             condition.locked { threads.append(thread) }
         }
         condition.locked {
-            while ready < count, result == nil { _ = condition.wait() }
+            while ready < count, result == nil { condition.wait() }
         }
     }
 
@@ -135,7 +140,7 @@ public final class MachineRun: MachineControl, @unchecked Sendable {
     public func pause() -> Bool {
         let kickers = condition.locked { () -> [any VCPUKicker] in
             // Those who start it wait for no more than the vCPUs' making.
-            while phase == .preparing { _ = condition.wait() }
+            while phase == .preparing { condition.wait() }
             guard phase == .running else { return [] }
             phase = .paused
             return self.kickers
@@ -153,12 +158,29 @@ public final class MachineRun: MachineControl, @unchecked Sendable {
     public func resume() {
         condition.locked {
             if phase == .paused { phase = .running }
-            condition.broadcast()
+            condition.wakeAll()
         }
     }
 
-    /// Exits by kind, of all vCPUs together; complete once `wait` or `stop` has returned.
-    public var statistics: ExitStatistics { condition.locked { totals } }
+    /// Exits by kind, of all vCPUs together: complete once `wait` or `stop` has returned, until then as of the last
+    /// `refreshStatistics`.
+    public var statistics: ExitStatistics { condition.locked { counts.reduce(ExitStatistics(), +) } }
+
+    /// Has each vCPU leave the guest and tell its counts. Any thread but a vCPU's.
+    /// - Parameter patience: nanoseconds that are waited at most; then some are those of before.
+    public func refreshStatistics(patience: UInt64 = 200_000_000) {
+        let kickers = condition.locked { () -> [any VCPUKicker] in
+            guard phase == .running || phase == .paused else { return [] }
+            question &+= 1
+            condition.wakeAll()
+            return self.kickers
+        }
+        for kicker in kickers { kicker.kick() }
+        let limit = clock.now() &+ patience
+        condition.locked {
+            while !kickers.isEmpty, phase != .ending, !answers.allSatisfy({ $0 == question }), condition.wait(until: limit) {}
+        }
+    }
 
     /// When the boot processor was about to run its first instruction, on the machine's clock.
     public var firstInstructionTime: UInt64? { condition.locked { firstInstruction } }
@@ -178,7 +200,7 @@ public final class MachineRun: MachineControl, @unchecked Sendable {
         let kickers = condition.locked { () -> [any VCPUKicker] in
             if result == nil { result = outcome }
             phase = .ending
-            condition.broadcast()
+            condition.wakeAll()
             return self.kickers
         }
         for kicker in kickers { kicker.kick() }
@@ -191,13 +213,13 @@ public final class MachineRun: MachineControl, @unchecked Sendable {
             let vcpu = try engine.makeVCPU(index: index)
             if index == 0 { try vcpu.setEntry(general: general, system: system) }
             loop(vcpu)
-            condition.locked { totals = totals + vcpu.statistics }
+            condition.locked { counts[index] = vcpu.statistics }
         } catch {
             finish(.failed(error))
         }
         condition.locked {
             ended += 1
-            condition.broadcast()
+            condition.wakeAll()
         }
     }
 
@@ -207,19 +229,19 @@ public final class MachineRun: MachineControl, @unchecked Sendable {
             ready += 1
             // The last one lets all run, without a turn of `start`'s thread in between.
             if ready == count, phase == .preparing { phase = .running }
-            condition.broadcast()
-            while phase == .preparing { _ = condition.wait() }
+            condition.wakeAll()
+            while phase == .preparing { condition.wait() }
         }
         if vcpu.index == 0 {
             let now = clock.now()
             condition.locked { firstInstruction = now }
         }
-        while mayRun() {
+        while mayRun(vcpu) {
             switch vcpu.run() {
             case .kicked, .debug:
                 continue
             case .halted:
-                if !haltForGood() { return }
+                if !haltForGood(vcpu) { return }
             case .shutdown:
                 finish(.crashed(report(vcpu, .tripleFault)))
             case .systemEvent(.powerOff):
@@ -236,28 +258,45 @@ public final class MachineRun: MachineControl, @unchecked Sendable {
 
     /// Parks the vCPU while the machine is paused.
     /// - Returns: false once it is ending.
-    private func mayRun() -> Bool {
+    private func mayRun(_ vcpu: any VCPU) -> Bool {
         condition.locked {
+            answer(vcpu)
             if phase == .paused {
                 parked += 1
-                condition.broadcast()
-                while phase == .paused { _ = condition.wait() }
+                condition.wakeAll()
+                while phase == .paused {
+                    condition.wait()
+                    answer(vcpu)
+                }
                 parked -= 1
             }
             return phase == .running
         }
     }
 
+    /// Tells the vCPU's counts if they are asked for. On its thread, with the lock held.
+    private func answer(_ vcpu: any VCPU) {
+        guard answers[vcpu.index] != question else { return }
+        answers[vcpu.index] = question
+        counts[vcpu.index] = vcpu.statistics
+        condition.wakeAll()
+    }
+
     /// Without interrupt controllers a halted vCPU sleeps for good; the machine ends with the last of them.
-    private func haltForGood() -> Bool {
+    private func haltForGood(_ vcpu: any VCPU) -> Bool {
         let all = condition.locked {
             halted += 1
             // A pause may be waiting for this one to stand still.
-            condition.broadcast()
+            condition.wakeAll()
             return halted == count
         }
         if all { finish(.halted) }
-        condition.locked { while phase != .ending { _ = condition.wait() } }
+        condition.locked {
+            while phase != .ending {
+                answer(vcpu)
+                condition.wait()
+            }
+        }
         return false
     }
 

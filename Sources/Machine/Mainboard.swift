@@ -63,8 +63,10 @@ public final class Mainboard: Sendable {
                 powerManagement, name: "ACPI PM", base: AddressMap.powerManagement, count: ACPIPowerManagement.length,
                 widest: .long)
             if virtioDevices.isEmpty || transport != .pci {
-                // Otherwise it is in the midst of the PCI configuration ports.
-                try ports.add(resetControl, name: "reset control", base: AddressMap.resetControl, count: 1, widest: .byte)
+                // No bus, and yet a way to look for one: Linux calls it fatal to find none.
+                try ports.add(
+                    ConfigurationPorts(bridge: nil, resetControl: resetControl), name: "PCI configuration ports, reset control",
+                    base: ConfigurationPorts.base, count: ConfigurationPorts.length, widest: .long)
             }
 
             try ports.add(PostCode(), name: "POST", base: AddressMap.postCode, count: 1, widest: .byte)

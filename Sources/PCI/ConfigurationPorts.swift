@@ -14,12 +14,14 @@ public final class ConfigurationPorts: BusDevice {
     public static let base: UInt64 = 0xCF8
     public static let length: UInt64 = 8
 
-    private let bridge: PCIHostBridge
+    private let bridge: PCIHostBridge?
     private let resetControl: (any BusDevice)?
     private let address = Atomic<UInt32>(0)
 
-    /// - Parameter resetControl: what is at 0xCF9, one byte wide; nil for nothing.
-    public init(bridge: PCIHostBridge, resetControl: (any BusDevice)?) {
+    /// - Parameters:
+    ///   - bridge: nil for a machine without a bus: the mechanism is there, and nothing answers.
+    ///   - resetControl: what is at 0xCF9, one byte wide; nil for nothing.
+    public init(bridge: PCIHostBridge?, resetControl: (any BusDevice)?) {
         self.bridge = bridge
         self.resetControl = resetControl
     }
@@ -39,7 +41,7 @@ public final class ConfigurationPorts: BusDevice {
     public func read(offset: UInt64, width: AccessWidth) -> UInt64 {
         if offset == 0, width == .long { return UInt64(address.load(ordering: .relaxed)) }
         if offset >= Self.dataOffset, offset &+ width.bytes <= Self.length {
-            guard let place = place(offset) else { return width.mask }
+            guard let bridge, let place = place(offset) else { return width.mask }
             return bridge.readConfiguration(device: place.device, offset: place.register, width: width) & width.mask
         }
         if width == .byte {
@@ -56,7 +58,7 @@ public final class ConfigurationPorts: BusDevice {
             return address.store(UInt32(truncatingIfNeeded: value) & Self.addressMask, ordering: .relaxed)
         }
         if offset >= Self.dataOffset, offset &+ width.bytes <= Self.length {
-            guard let place = place(offset) else { return }
+            guard let bridge, let place = place(offset) else { return }
             return bridge.writeConfiguration(
                 device: place.device, offset: place.register, width: width, value: value & width.mask)
         }

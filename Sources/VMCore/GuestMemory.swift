@@ -85,6 +85,7 @@ public protocol GuestMemoryObserver: AnyObject, Sendable {
     public static let holeEnd = GuestAddress(0x1_0000_0000)
     /// The page size that regions are multiples of.
     public static let pageSize: UInt64 = 4096
+    private static let hugePageSize = 2 << 20
 
     public let regions: [Region]
     /// Bytes in all regions together.
@@ -108,9 +109,18 @@ public protocol GuestMemoryObserver: AnyObject, Sendable {
         // MAP_HUGETLB | MAP_HUGE_2MB: a macro of shifts, which Swift does not import. Without MAP_NORESERVE: a pool that is
         // too small must fail here, not as a bus error at the page that is not there.
         flags |= hugePages == .reserved ? 0x40000 | (21 << 26) : MAP_NORESERVE
-        let mapped = unsafe mmap(nil, Int(size), PROT_READ | PROT_WRITE, flags, -1, 0)
-        guard let mapped = unsafe mapped, unsafe mapped != MAP_FAILED else {
+        // Host and guest addresses are to be the same within 2 MiB: else no page of the guest's can be a huge one of the host's,
+        // and each 4 KiB is a fault and an entry of its own in the nested tables. Reserved pages are aligned as it is.
+        let slack = hugePages == .reserved ? 0 : Self.hugePageSize
+        let start = unsafe mmap(nil, Int(size) + slack, PROT_READ | PROT_WRITE, flags, -1, 0)
+        guard let start = unsafe start, unsafe start != MAP_FAILED else {
             throw hugePages == .reserved ? .noHugePages(bytes: size) : .unavailable(bytes: size, errno: errno)
+        }
+        let skipped = -Int(bitPattern: start) & (Self.hugePageSize - 1)
+        let mapped = unsafe start + skipped
+        if slack > 0 {
+            if skipped > 0 { _ = unsafe munmap(start, skipped) }
+            _ = unsafe munmap(mapped + Int(size), slack - skipped)
         }
         if hugePages == .transparent { _ = unsafe madvise(mapped, Int(size), MADV_HUGEPAGE) }
         // A core dump of the monitor must not carry the guest's secrets.

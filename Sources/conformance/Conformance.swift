@@ -1,4 +1,4 @@
-import WindhoverTesting
+import MonitorTesting
 
 #if canImport(Glibc)
 import Glibc

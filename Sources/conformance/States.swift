@@ -1,4 +1,4 @@
-import WindhoverTesting
+import MonitorTesting
 
 /// Final states of privileged programs on an engine.
 ///

@@ -1,4 +1,3 @@
-import Synchronization
 import Windhover
 
 #if canImport(Glibc)
@@ -6,9 +5,6 @@ import Glibc
 #elseif canImport(Musl)
 import Musl
 #endif
-
-/// The signal that is to end what is done; 0 while there is none.
-private let interruption = Atomic<Int32>(0)
 
 /// Fetches an image with a bar on a terminal, a line elsewhere.
 func fetch(_ name: String, into store: ImageStore, update: Bool = false) throws -> Image {
@@ -24,28 +20,14 @@ func showing<Result>(
     _ name: String, _ what: String,
     _ body: (_ isCancelled: @escaping () -> Bool, _ progress: @escaping (FetchProgress) -> Void) throws -> Result
 ) throws -> Result {
-    interruption.store(0, ordering: .relaxed)
-    var action = sigaction()
-    // Without SA_RESTART, so that a wait for another hover ends, too.
-    unsafe action.__sigaction_handler.sa_handler = { number in interruption.store(number, ordering: .relaxed) }
-    var former: [(number: Int32, action: sigaction)] = []
-    for number in [SIGINT, SIGTERM, SIGHUP, SIGQUIT] {
-        var old = sigaction()
-        unsafe sigaction(number, nil, &old)
-        // What was ignored when hover started stays ignored.
-        if unsafe Int(bitPattern: unsafeBitCast(old.__sigaction_handler.sa_handler, to: OpaquePointer?.self)) == 1 { continue }
-        unsafe sigaction(number, &action, nil)
-        former.append((number, old))
-    }
-    defer {
-        for index in former.indices { unsafe _ = sigaction(former[index].number, &former[index].action, nil) }
-    }
-    do {
-        return try showingBar(name, what, body)
-    } catch ImageError.interrupted {
-        Hover.complain(ImageError.interrupted.description)
-        let number = interruption.load(ordering: .relaxed)
-        GuestRun.die(of: number == 0 ? SIGINT : number)
+    try EndingSignals.caught {
+        do {
+            return try showingBar(name, what, body)
+        } catch ImageError.interrupted {
+            Hover.complain(ImageError.interrupted.description)
+            let number = EndingSignals.pending
+            GuestRun.die(of: number == 0 ? SIGINT : number)
+        }
     }
 }
 
@@ -53,7 +35,7 @@ private func showingBar<Result>(
     _ name: String, _ what: String,
     _ body: (_ isCancelled: @escaping () -> Bool, _ progress: @escaping (FetchProgress) -> Void) throws -> Result
 ) throws -> Result {
-    let isCancelled = { interruption.load(ordering: .relaxed) != 0 }
+    let isCancelled = { EndingSignals.pending != 0 }
     let output = STDERR_FILENO
     guard Terminal.isTerminal(output) else {
         StandardError.write("hover: \(what)\n")

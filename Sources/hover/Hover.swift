@@ -19,11 +19,12 @@ struct Hover: ParsableCommand {
               hover run linux    a shell on Debian's kernel
               hover run --kernel bzImage --append "quiet" --memory 1G --cpus 4
               hover exec -- make check   that command in a guest of its own, over your own files
+              hover test         the test targets of hover.toml
               hover doctor       what this host can do, and what mends it
               hover images       what is cached, and how large it is
             """,
         version: "hover 0.1.0",
-        subcommands: [RunCommand.self, ExecCommand.self, DoctorCommand.self, ImagesCommand.self])
+        subcommands: [RunCommand.self, ExecCommand.self, TestCommand.self, DoctorCommand.self, ImagesCommand.self])
 
     static func main() {
         StandardStreams.openMissing()

@@ -9,12 +9,14 @@ import Musl
 /// Colours for people, never for pipes.
 enum Style {
     /// Whether standard output is a terminal that may be coloured. Source: [NO-COLOR].
-    static var isColoured: Bool {
-        func variable(_ name: String) -> String {
-            guard let value = unsafe getenv(name) else { return "" }
-            return unsafe String(cString: value)
-        }
-        return Terminal.isTerminal(STDOUT_FILENO) && variable("NO_COLOR").isEmpty && variable("TERM") != "dumb"
+    static var isColoured: Bool { Terminal.isTerminal(STDOUT_FILENO) && variable("NO_COLOR").isEmpty && isCapable }
+
+    /// Whether the terminal understands more than letters.
+    static var isCapable: Bool { variable("TERM") != "dumb" }
+
+    private static func variable(_ name: String) -> String {
+        guard let value = unsafe getenv(name) else { return "" }
+        return unsafe String(cString: value)
     }
 
     static func green(_ text: String, _ coloured: Bool) -> String { wrap(text, "32", coloured) }

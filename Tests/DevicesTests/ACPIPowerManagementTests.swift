@@ -2,7 +2,7 @@ import Devices
 import Synchronization
 import Testing
 import VMCore
-import WindhoverTesting
+import MonitorTesting
 
 private final class RecordingMachine: MachineControl {
     private let log = Mutex<[MachineRequest]>([])

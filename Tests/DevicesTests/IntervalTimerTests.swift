@@ -1,7 +1,7 @@
 import Devices
 import Testing
 import VMCore
-import WindhoverTesting
+import MonitorTesting
 
 @Suite struct IntervalTimerTests {
     let clock = FakeClock(time: 12_345)

@@ -1,6 +1,6 @@
 import Testing
 import VMCore
-import WindhoverTesting
+import MonitorTesting
 
 @testable import Devices
 

@@ -1,7 +1,7 @@
 import Synchronization
 import Testing
 import VMCore
-import WindhoverTesting
+import MonitorTesting
 
 @testable import Devices
 

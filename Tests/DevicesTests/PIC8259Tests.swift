@@ -1,7 +1,7 @@
 import Devices
 import Testing
 import VMCore
-import WindhoverTesting
+import MonitorTesting
 
 /// A chip after ICW1-4.
 private func initialized(icw1: UInt8 = 0x11, base: UInt8 = 0x20, icw3: UInt8 = 4, icw4: UInt8 = 1) -> PIC8259 {

@@ -1,5 +1,5 @@
 import Testing
-import WindhoverTesting
+import MonitorTesting
 
 /// Privileged programs: what makes them, what compares them, and that the interpreter's answers depend on nothing else.
 /// The comparison with a processor is KVMHostTests'.

@@ -1,6 +1,6 @@
 import Glibc
 import Testing
-import WindhoverTesting
+import MonitorTesting
 import X86
 
 /// The software CPU against the host's processor.

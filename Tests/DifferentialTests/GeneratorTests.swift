@@ -1,5 +1,5 @@
 import Testing
-import WindhoverTesting
+import MonitorTesting
 import X86
 
 /// The generator and the native executor together, with no software CPU: every row gets its cases, none harms the

@@ -1,6 +1,6 @@
 import Glibc
 import Testing
-import WindhoverTesting
+import MonitorTesting
 
 /// A short run of what Tests/FuzzInterpreter does for as long as wanted. A trap of ours ends the test process, after the seed
 /// and the case were told.

@@ -3,7 +3,7 @@ import Glibc
 import Testing
 import X86
 
-@testable import WindhoverTesting
+@testable import MonitorTesting
 
 /// The native executor against what is known of the instructions: it must tell truth before it is an oracle.
 @Suite(.serialized) struct NativeCPUTests {

@@ -1,5 +1,5 @@
 import Glibc
-import WindhoverTesting
+import MonitorTesting
 
 /// Random code with random state on the interpreter, until the time is over: see `InterpreterFuzzer`.
 ///

@@ -1,7 +1,7 @@
 import Glibc
 import VMCore
 import Virtio
-import WindhoverTesting
+import MonitorTesting
 
 /// A driver without rules against a virtio device, until the time is over: see `VirtioFuzzer`.
 ///
@@ -31,6 +31,10 @@ struct FuzzVirtio {
         let devices = FuzzSubject.allCases.filter { words["--device"] == nil || words["--device"] == $0.rawValue }
         let transports = TransportKind.allCases.filter { words["--transport"] == nil || words["--transport"] == "\($0)" }
         if devices.isEmpty || transports.isEmpty { usage() }
+        // What is shared with a guest is on a disk of the host's.
+        var limits = rlimit(rlim_cur: 16 << 20, rlim_max: 16 << 20)
+        setrlimit(__rlimit_resource_t(RLIMIT_FSIZE.rawValue), &limits)
+        signal(SIGXFSZ, SIG_IGN)
         let seconds = max(2, (number("--seconds") ?? 600) / UInt64(devices.count * transports.count))
         var isGood = true
         for device in devices {
@@ -60,6 +64,10 @@ struct FuzzVirtio {
             first: first &+ fuzzer.cases, count: cases.map { $0 - (half ?? 0) } ?? .max, seconds: seconds - seconds / 2,
             began)
         let late = resident()
+        if fuzzer.counts["escapes", default: 0] > 0 {
+            say("FAILED: something beside what was shared has changed")
+            return false
+        }
         say("\(fuzzer.cases) cases, longest turn \(fuzzer.longestTurn / 1000) us, \(early) to \(late) KiB")
         guard late > early + mostGrowth else { return true }
         say("FAILED: it grew")

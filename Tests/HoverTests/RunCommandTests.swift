@@ -52,7 +52,7 @@ import Windhover
         #expect(Hover.exitCode(for: error).rawValue == ExitStatus.usage.rawValue)
     }
 
-    @Test(arguments: ["exec", "test", "frob"])
+    @Test(arguments: ["execute", "tests", "frob"])
     func commandsThatAreNotThere(name: String) throws {
         let error = try #require(throws: (any Error).self) { try Hover.parseAsRoot([name]) }
         #expect(Hover.exitCode(for: error).rawValue == ExitStatus.usage.rawValue)

@@ -1,6 +1,6 @@
 import Glibc
 import Testing
-import WindhoverTesting
+import MonitorTesting
 
 /// What the gate demands of this host: `WINDHOVER_REQUIRE_ENGINES=kvm` makes a missing engine a failure.
 private let required: [String] = (getenv("WINDHOVER_REQUIRE_ENGINES").map { String(cString: $0) } ?? "")

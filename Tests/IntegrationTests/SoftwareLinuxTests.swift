@@ -30,6 +30,7 @@ extension SlowTiers {
                 #expect(result.output.contains(text), "'\(text)' is missing: \(result.summary)")
             }
             #expect(result.output.contains("\r\n0\r\n"), "the kernel found a bug: \(result.summary)")
+            #expect(!result.output.contains("Fatal"), "the kernel misses something: \(result.summary)")
         }
 
         /// What fails once in twenty boots fails every day in somebody's tests.

@@ -293,6 +293,23 @@ extension SlowTiers {
             #expect(try FileManager.default.contentsOfDirectory(atPath: kept).isEmpty)
         }
 
+        /// The host's whole tree: its programs are there, and what its kernel says of them is not.
+        @Test func theHostsTreeIsShared() async throws {
+            let script = """
+                mkdir -p /h; mount -t virtiofs root /h || echo no mount
+                cmp /h/etc/passwd /h/etc/passwd && echo passwd $(wc -c < /h/etc/passwd)
+                for d in proc sys; do echo $d $(ls -a /h/$d | grep -vxc '[.]*'); done
+                cat /h/proc/self/environ /h/proc/1/environ /h/sys/kernel/notes 2>/dev/null | wc -c
+                mount -t proc proc /h/proc && echo mounted $(ls /h/proc | grep -c '^1$')
+                """
+            let result = try await guest(["--share", "/:root,readonly"], script: script)
+            let size = try FileManager.default.attributesOfItem(atPath: "/etc/passwd")[.size] as? Int ?? 0
+            #expect(result.status == 0, "\(result.summary)")
+            for text in ["passwd \(size)\r\n", "proc 0\r\n", "sys 0\r\n", "\r\n0\r\n", "mounted 1"] {
+                #expect(result.output.contains(text), "'\(text)' is missing: \(result.summary)")
+            }
+        }
+
         /// Memory that the guest has used and given up leaves the monitor.
         @Test func memoryGoesBackToTheHost() async throws {
             let scratch = try Scratch()

@@ -2,7 +2,7 @@ import Testing
 import VMCore
 
 @testable import KVM
-@testable import WindhoverTesting
+@testable import MonitorTesting
 
 /// KVM's side of a rescue, at an instruction that its emulator lacks wherever it runs: a vector operand in device space.
 @Suite(.enabled(if: EngineFactory.kvm(.none).unavailable == nil, "no KVM here")) struct RescueTests {

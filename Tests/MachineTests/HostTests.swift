@@ -71,6 +71,56 @@ private func eventually(_ condition: () -> Bool) -> Bool {
         }
     }
 
+    /// What is asked for on the loop itself is done, though nothing wakes the loop for it.
+    @Test func workAsksForWork() throws {
+        try withLoop { loop, clock in
+            let count = Mutex(0)
+            let own = Mutex<(any Work)?>(nil)
+            let work = loop.makeWork {
+                let done = count.withLock { value in
+                    value += 1
+                    return value
+                }
+                if done % 100 != 0 { own.withLock { $0 }?.schedule() }
+            }
+            own.withLock { $0 = work }
+            work.schedule()
+            #expect(eventually { count.withLock { $0 == 100 } })
+            let alarm = loop.makeAlarm { work.schedule() }
+            alarm.set(deadline: clock.now())
+            #expect(eventually { count.withLock { $0 == 200 } })
+            loop.post { loop.post { work.schedule() } }
+            #expect(eventually { count.withLock { $0 == 300 } })
+            own.withLock { $0 = nil }
+        }
+    }
+
+    /// Work that never has enough leaves alarms, descriptors and other threads their turns.
+    @Test func nobodyHasTheLoopForLong() throws {
+        let pipe = Pipe()
+        defer { pipe.closeBoth() }
+        try withLoop { loop, clock in
+            let others = Mutex(0)
+            let isEnough = Mutex(false)
+            let own = Mutex<(any Work)?>(nil)
+            let work = loop.makeWork { if !isEnough.withLock({ $0 }) { own.withLock { $0 }?.schedule() } }
+            own.withLock { $0 = work }
+            work.schedule()
+            let alarm = loop.makeAlarm { others.withLock { $0 += 1 } }
+            alarm.set(deadline: clock.now() + 5_000_000)
+            loop.post { others.withLock { $0 += 1 } }
+            let token = loop.watch(pipe.reader, for: .readable) { _ in
+                var byte: UInt8 = 0
+                if read(pipe.reader, &byte, 1) == 1 { others.withLock { $0 += 1 } }
+            }
+            write(pipe.writer, "x", 1)
+            #expect(eventually { others.withLock { $0 == 3 } })
+            isEnough.withLock { $0 = true }
+            own.withLock { $0 = nil }
+            if let token { loop.unwatch(pipe.reader, token: token) }
+        }
+    }
+
     @Test func postedWorkRunsOnTheLoop() throws {
         try withLoop { loop, _ in
             let count = Mutex(0)

@@ -3,7 +3,7 @@ import SoftCPU
 import Synchronization
 import Testing
 import VMCore
-import WindhoverTesting
+import MonitorTesting
 
 /// Accesses that no driver makes, to every device of the board, in any order and width, with time and input in between: what
 /// a hostile guest does. Each is answered, and the board is as usable afterwards as before.
@@ -31,7 +31,7 @@ import WindhoverTesting
             (AddressMap.picMaster, 2), (AddressMap.picSlave, 2), (AddressMap.picEdgeLevel, 2), (AddressMap.pit, 4),
             (AddressMap.keyboardData, 1), (AddressMap.systemControlB, 1), (AddressMap.keyboardCommand, 1), (AddressMap.rtc, 2),
             (AddressMap.postCode, 1), (AddressMap.debugConsole, 1), (AddressMap.debugExit, 4), (AddressMap.serial, 8),
-            (AddressMap.powerManagement, 32), (AddressMap.resetControl, 1),
+            (AddressMap.powerManagement, 32), (0xCF8, 8),
         ]
         let ranges = ports.map { (bus: 0, base: $0.base, count: $0.count) } + [(bus: 1, base: AddressMap.ioapic.rawValue, count: 64)]
         for _ in 0..<150_000 {

@@ -57,6 +57,30 @@ import VMCore
         }
     }
 
+    /// Counts of a guest that runs, that stands still, that halts, and of one whose vCPU is kept.
+    @Test func countsAreToldWhileTheGuestRuns() throws {
+        let run = try run([.runs, .halts])
+        run.start()
+        // One that has not entered the guest yet answers the first without being kicked.
+        for _ in 0..<2 { run.refreshStatistics(patience: 60_000_000_000) }
+        let kicks = run.statistics.kicks
+        #expect(kicks >= 1)
+        run.pause()
+        let start = HostClock().now()
+        run.refreshStatistics(patience: 60_000_000_000)
+        #expect(run.statistics.kicks >= kicks && HostClock().now() - start < 30_000_000_000)
+        run.resume()
+        run.stop()
+        run.refreshStatistics()
+        #expect(run.hasEnded)
+
+        let stubborn = try self.run([.ignoresKicks], patience: 100_000_000)
+        stubborn.start()
+        stubborn.refreshStatistics(patience: 50_000_000)
+        #expect(stubborn.statistics.kicks == 0)
+        stubborn.requestStop()
+    }
+
     /// The host keeps a vCPU in the guest: who waits is told so, within the patience asked for, and burns no processor.
     @Test func aVCPUThatIsNotLetGoHoldsNobody() throws {
         let run = try run([.ignoresKicks], patience: 300_000_000)

@@ -1,6 +1,6 @@
 import Testing
 import VMCore
-import WindhoverTesting
+import MonitorTesting
 
 @testable import PCI
 
@@ -160,6 +160,24 @@ import WindhoverTesting
         bus.ports.write(0xCF8, width: .long, value: old)
         bus.ports.write(0xCF8, width: .long, value: 0xFFFF_FFFF)
         #expect(bus.ports.read(0xCF8, width: .long) == 0x80FF_FFFC)
+    }
+
+    /// A machine without a bus: the mechanism is found, and nothing behind it.
+    @Test func thereMayBeNoBus() throws {
+        let port = BytePort()
+        var map = BusMap()
+        try map.add(
+            ConfigurationPorts(bridge: nil, resetControl: port), name: "PCI configuration", base: ConfigurationPorts.base,
+            count: ConfigurationPorts.length, widest: .long)
+        let ports = Bus(map)
+        for device in 0..<UInt64(32) {
+            ports.write(0xCF8, width: .long, value: 1 << 31 | device << 11)
+            #expect(ports.read(0xCF8, width: .long) == 1 << 31 | device << 11)
+            #expect(ports.read(0xCFC, width: .long) == 0xFFFF_FFFF && ports.read(0xCFE, width: .word) == 0xFFFF)
+            ports.write(0xCFC, width: .long, value: 0)
+        }
+        ports.write(0xCF9, width: .byte, value: 6)
+        #expect(port.written.withLock { $0 } == [6])
     }
 
     @Test func resetControlIsInside() throws {

@@ -1,6 +1,6 @@
 import Synchronization
 import VMCore
-import WindhoverTesting
+import MonitorTesting
 
 @testable import PCI
 

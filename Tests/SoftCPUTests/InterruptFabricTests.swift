@@ -2,7 +2,7 @@ import Devices
 import Synchronization
 import Testing
 import VMCore
-import WindhoverTesting
+import MonitorTesting
 
 @testable import SoftCPU
 

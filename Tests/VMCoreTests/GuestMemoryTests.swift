@@ -38,6 +38,18 @@ import VMCore
         }
     }
 
+    /// Else no page of the guest's could be a huge page of the host's.
+    @Test(arguments: [1 << 20, 3 << 20, 512 << 20, 5 << 30] as [UInt64]) func hostAddressesAreAlignedAsTheGuests(size: UInt64) throws {
+        for _ in 0..<8 {
+            let memory = try GuestMemory(size: size)
+            for region in memory.regions {
+                #expect(UInt64(UInt(bitPattern: region.host)) % (2 << 20) == region.base.rawValue % (2 << 20))
+                // Its last byte is its own.
+                try memory.store(UInt8(1), at: region.last)
+            }
+        }
+    }
+
     @Test func commitsNothingBeforeItIsTouched() throws {
         let memory = try GuestMemory(size: 8 << 30)
         var resident = [UInt8](repeating: 1, count: 1 << 20)

@@ -1,7 +1,7 @@
 import Glibc
 import VMCore
 import Virtio
-import WindhoverTesting
+import MonitorTesting
 
 /// A balloon with its driver. Rings and requests lie in the first 16 MiB; what is given up lies behind.
 final class BalloonRig {

@@ -1,7 +1,7 @@
 import Glibc
 import Testing
 import VMCore
-import WindhoverTesting
+import MonitorTesting
 
 @testable import Virtio
 
@@ -244,7 +244,7 @@ import WindhoverTesting
     }
 
     /// Somebody makes the file shorter under the machine.
-    @Test(arguments: BlockBackend.here(.fileThreads, .fileRing, .directThreads, .directRing))
+    @Test(arguments: BlockBackend.here(.fileThreads, .fileRing, .directThreads, .directRing, .fileCached))
     func aFileThatIsCutIsAnError(backend: BlockBackend) throws {
         let rig = try BlockRig(backend, in: directory, capacity: capacity)
         #expect(truncate(directory.path + "/disk.raw", 8192) == 0)

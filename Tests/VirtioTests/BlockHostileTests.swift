@@ -1,7 +1,7 @@
 import Glibc
 import Testing
 import VMCore
-import WindhoverTesting
+import MonitorTesting
 
 @testable import Virtio
 
@@ -185,7 +185,7 @@ import WindhoverTesting
     }
 
     /// Whatever the rings and requests hold, the device ends each turn and can be reset.
-    @Test(arguments: BlockBackend.here(.immediate, .fileRing, .fileThreads)) func anything(backend: BlockBackend) throws {
+    @Test(arguments: BlockBackend.here(.immediate, .fileRing, .fileThreads, .fileCached)) func anything(backend: BlockBackend) throws {
         var random = SeededRandom(seed: 20)
         let rig = try BlockRig(backend, in: directory, capacity: capacity)
         for round in 0..<150 {

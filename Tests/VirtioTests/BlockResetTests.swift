@@ -1,7 +1,7 @@
 import Glibc
 import Testing
 import VMCore
-import WindhoverTesting
+import MonitorTesting
 
 @testable import Virtio
 
@@ -197,7 +197,7 @@ import WindhoverTesting
     }
 
     /// Memory is made once for as many requests as are under way together, and used again.
-    @Test(arguments: BlockBackend.here(.immediate, .fileRing, .fileThreads))
+    @Test(arguments: BlockBackend.here(.immediate, .fileRing, .fileThreads, .fileCached))
     func memoryIsBounded(backend: BlockBackend) throws {
         let rig = try BlockRig(backend, in: directory, capacity: capacity)
         let header = rig.driver.allocate(16)

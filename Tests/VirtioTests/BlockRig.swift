@@ -2,7 +2,7 @@ import Glibc
 import Synchronization
 import Testing
 import VMCore
-import WindhoverTesting
+import MonitorTesting
 
 @testable import Virtio
 
@@ -160,12 +160,14 @@ final class ScratchDirectory {
 /// What is behind a device under test.
 enum BlockBackend: String, CaseIterable, CustomTestStringConvertible {
     case immediate, memoryThreads, fileThreads, fileRing, directThreads, directRing
+    /// With the event loop copying what the page cache holds, as it is where nobody says otherwise.
+    case fileCached
 
     var testDescription: String { rawValue }
     var execution: BlockExecution? {
         switch self {
         case .immediate: .immediate
-        case .memoryThreads, .fileThreads, .directThreads: .threads
+        case .memoryThreads, .fileThreads, .directThreads, .fileCached: .threads
         case .fileRing, .directRing: .ring
         }
     }
@@ -217,11 +219,12 @@ final class BlockRig {
     ) throws {
         var options = options
         options.execution = backend.execution
+        options.readsFromCache = backend == .fileCached
         let image: any BlockImage
         switch backend {
         case .immediate: image = ImmediateMemoryImage(MemoryImage(capacity: capacity))
         case .memoryThreads: image = MemoryImage(capacity: capacity)
-        case .fileThreads, .fileRing, .directThreads, .directRing:
+        case .fileThreads, .fileRing, .directThreads, .directRing, .fileCached:
             image = try RawImage(
                 path: directory.file(size: capacity), options: RawImageOptions(isDirect: backend.isDirect))
         }

@@ -1,7 +1,7 @@
 import Testing
 import VMCore
 import Virtio
-import WindhoverTesting
+import MonitorTesting
 
 /// A console device with its driver, and what a driver of consoles does.
 final class ConsoleRig {

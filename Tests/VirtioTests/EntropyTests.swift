@@ -1,7 +1,7 @@
 import Testing
 import VMCore
 import Virtio
-import WindhoverTesting
+import MonitorTesting
 
 /// Which features a driver takes: what decides how the rings look.
 let ringKinds: [FeatureSet] = [

@@ -1,7 +1,7 @@
 import PCI
 import Testing
 import VMCore
-import WindhoverTesting
+import MonitorTesting
 
 @testable import Virtio
 

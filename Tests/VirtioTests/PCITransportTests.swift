@@ -2,7 +2,7 @@ import PCI
 import Synchronization
 import Testing
 import VMCore
-import WindhoverTesting
+import MonitorTesting
 
 @testable import Virtio
 

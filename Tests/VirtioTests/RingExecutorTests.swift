@@ -2,7 +2,7 @@ import Glibc
 import Synchronization
 import Testing
 import VMCore
-import WindhoverTesting
+import MonitorTesting
 
 @testable import Virtio
 
@@ -43,7 +43,9 @@ final class DescriptorDouble: DescriptorImage {
     private let directory = ScratchDirectory()
 
     private func rig(_ image: DescriptorDouble, features: FeatureSet = BlockRig.allFeatures) throws -> BlockRig {
-        let rig = try BlockRig(image, features: features)
+        var options = BlockOptions()
+        options.readsFromCache = false
+        let rig = try BlockRig(image, options, features: features)
         try #require(rig.device.execution == .ring)
         return rig
     }

@@ -1,7 +1,7 @@
 import Glibc
 import Synchronization
 import VMCore
-import WindhoverTesting
+import MonitorTesting
 
 @testable import Virtio
 

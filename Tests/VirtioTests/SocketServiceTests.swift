@@ -2,7 +2,7 @@ import Glibc
 import Synchronization
 import Testing
 import VMCore
-import WindhoverTesting
+import MonitorTesting
 
 @testable import Virtio
 
@@ -66,6 +66,19 @@ private final class Arrivals: Sendable {
         defer { close(descriptor) }
         #expect(fcntl(descriptor, F_GETFL) & O_NONBLOCK == 0)
         #expect(fcntl(descriptor, F_GETFD) & FD_CLOEXEC != 0)
+    }
+
+    /// Whoever may not take a port that is root's cannot speak in the name of who may.
+    @Test func aServiceCanBeForReservedPortsOnly() throws {
+        let arrivals = Arrivals()
+        var limits = SocketDevice.Limits()
+        limits.servicePeers = 0...1023
+        let guest = try SocketGuest(limits: limits, services: [1024: arrivals.service], hasPath: false)
+        let refused = guest.connect(from: 1024, to: 1024)
+        #expect(guest.run { refused.isReset })
+        _ = guest.connect(from: 1023, to: 1024)
+        #expect(guest.run { arrivals.count == 1 })
+        close(try #require(arrivals.take()))
     }
 
     @Test func aPortWithoutAServiceIsThePathsOrRefused() throws {

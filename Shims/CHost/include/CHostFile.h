@@ -12,8 +12,11 @@ typedef struct {
     int64_t accessed, modified, changed, born;
     uint32_t accessed_ns, modified_ns, changed_ns, born_ns;
     uint32_t mode, user, group, block_size, raw_device;
-    uint32_t reserved;
+    // What it is the root of: a mount where it is `chost_mount_yes`, of nothing where it is `chost_mount_no`.
+    uint32_t mount;
 } chost_file_attributes;
+
+extern const uint32_t chost_mount_no, chost_mount_yes, chost_mount_unknown;
 
 typedef struct {
     uint64_t blocks, free, available, files, free_files;
@@ -28,8 +31,9 @@ extern const int32_t chost_seek_data, chost_seek_hole;
 int chost_file_open(int directory, const char *_Nonnull name, int flags, uint32_t mode);
 // Opens what a descriptor with O_PATH is of, through `table`, a descriptor of /proc/self/fd.
 int chost_file_reopen(int table, int descriptor, int flags, uint32_t mode);
-// Of the name in the directory, or of the descriptor itself where the name is empty. Follows nothing, mounts nothing.
-int chost_file_stat(int directory, const char *_Nonnull name, chost_file_attributes *_Nonnull result);
+// Of the name in the directory, or of the descriptor itself where the name is empty. Follows nothing, mounts nothing. With
+// `cached` no server is asked: what the host knows has to do.
+int chost_file_stat(int directory, const char *_Nonnull name, bool cached, chost_file_attributes *_Nonnull result);
 int chost_file_space_of(int descriptor, chost_file_space *_Nonnull result);
 // The magic number of the descriptor's file system, or 0.
 uint64_t chost_file_system(int descriptor);
@@ -50,6 +54,10 @@ int chost_file_set_times(int table, int descriptor, int64_t accessed, uint32_t a
                          uint32_t modified_ns);
 extern const uint32_t chost_time_now, chost_time_omit;
 int chost_file_truncate(int descriptor, uint64_t size);
+
+// preadv2(2), into `count` of `struct iovec`, of what is in the host's page cache: -EAGAIN where the disk would have to be waited
+// for, -EOPNOTSUPP where the file system cannot tell.
+long chost_file_read_cached(int descriptor, const void *_Nonnull vectors, int count, int64_t offset);
 
 // Directory entries as getdents64(2) lays them out.
 long chost_file_entries(int descriptor, void *_Nonnull target, unsigned long count);

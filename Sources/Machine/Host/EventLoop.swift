@@ -7,7 +7,8 @@ public import VMCore
 ///
 /// Handlers must not block. What another thread wants done here goes through `post`, or `makeWork` where it is wanted often.
 ///
-/// Nobody has it for long: what a handler asks for is done a turn later, when descriptors and alarms have had theirs.
+/// A turn is the descriptors and alarms that are ready, then the work that was asked for by then. Nobody has the thread for long:
+/// what that work asks for is done a turn later.
 public final class EventLoop: EventService, @unchecked Sendable {
     private struct State {
         /// Those that are armed, and no others: a machine that is gone leaves none behind.
@@ -29,6 +30,8 @@ public final class EventLoop: EventService, @unchecked Sendable {
     private let wakeup: Int32
     private let state = Mutex(State())
     private var thread: Thread?
+    /// The loop's own thread, once it runs: what is asked for there is seen without a wake-up. No thread's is 0.
+    private let ownThread = Atomic<UInt>(0)
 
     private static let timerToken: UInt64 = 0
     private static let wakeupToken: UInt64 = 1
@@ -79,11 +82,10 @@ public final class EventLoop: EventService, @unchecked Sendable {
 
     /// Calls `work` soon on the loop's thread. Any thread.
     public func post(_ work: @escaping @Sendable () -> Void) {
+        let isOwn = isOnLoop
         let needsWake = state.withLock { state in
             state.posted.append(work)
-            let first = !state.woken
-            state.woken = true
-            return first
+            return Self.asksForWake(isOwn, &state)
         }
         if needsWake { wake() }
     }
@@ -105,14 +107,22 @@ public final class EventLoop: EventService, @unchecked Sendable {
     public func makeWork(_ handler: @escaping @Sendable () -> Void) -> any Work { LoopWork(loop: self, handler: handler) }
 
     private func schedule(_ work: LoopWork) {
+        let isOwn = isOnLoop
         let needsWake = state.withLock { state in
             guard !work.isDue else { return false }
             work.isDue = true
             state.due.append(work)
-            defer { state.woken = true }
-            return !state.woken
+            return Self.asksForWake(isOwn, &state)
         }
         if needsWake { wake() }
+    }
+
+    private var isOnLoop: Bool { ownThread.load(ordering: .relaxed) == UInt(pthread_self()) }
+
+    private static func asksForWake(_ isOwn: Bool, _ state: inout State) -> Bool {
+        guard !isOwn, !state.woken else { return false }
+        state.woken = true
+        return true
     }
 
     // MARK: Descriptors
@@ -214,9 +224,13 @@ public final class EventLoop: EventService, @unchecked Sendable {
     }
 
     private func run() {
+        ownThread.store(UInt(pthread_self()), ordering: .relaxed)
         var events = unsafe [epoll_event](repeating: epoll_event(), count: 32)
+        var posted: [@Sendable () -> Void] = []
+        var due: [LoopWork] = []
         while true {
-            let count = unsafe Int(epoll_wait(poll, &events, Int32(events.count), -1))
+            let isBusy = state.withLock { !$0.posted.isEmpty || !$0.due.isEmpty }
+            let count = unsafe Int(epoll_wait(poll, &events, Int32(events.count), isBusy ? 0 : -1))
             if count < 0 {
                 if errno == EINTR { continue }
                 return
@@ -229,33 +243,30 @@ public final class EventLoop: EventService, @unchecked Sendable {
                     fireAlarms()
                 case Self.wakeupToken:
                     drain(wakeup)
-                    runPosted()
                 default:
                     let handler = state.withLock { $0.watches[token] }
                     unsafe handler?(Readiness(rawValue: event.events))
                 }
             }
-            if state.withLock({ $0.stopping }) { return }
+            // The lists change places with empty ones, whose memory they have the next time.
+            let isStopping = state.withLock { state in
+                state.woken = false
+                swap(&state.posted, &posted)
+                swap(&state.due, &due)
+                for work in due { work.isDue = false }
+                return state.stopping
+            }
+            for item in posted { item() }
+            for work in due { work.handler() }
+            posted.removeAll(keepingCapacity: true)
+            due.removeAll(keepingCapacity: true)
+            if isStopping { return }
         }
     }
 
     private func drain(_ descriptor: Int32) {
         var value: UInt64 = 0
         _ = unsafe Glibc.read(descriptor, &value, 8)
-    }
-
-    private func runPosted() {
-        let (posted, due) = state.withLock { state in
-            state.woken = false
-            defer {
-                state.posted.removeAll(keepingCapacity: true)
-                state.due.removeAll(keepingCapacity: true)
-            }
-            for work in state.due { work.isDue = false }
-            return (state.posted, state.due)
-        }
-        for item in posted { item() }
-        for work in due { work.handler() }
     }
 
     private func fireAlarms() {

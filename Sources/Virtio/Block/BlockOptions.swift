@@ -9,6 +9,8 @@ public struct BlockOptions: Sendable {
     public var limits = RateLimits()
     /// Where the image's calls are made; nil for the best that the image and the host allow.
     public var execution: BlockExecution?
+    /// Whether the event loop itself copies what the host's page cache holds.
+    public var readsFromCache = true
     /// The most threads for calls that block.
     public var threads = 4
     /// How long a reset waits for what the host still has, in milliseconds.

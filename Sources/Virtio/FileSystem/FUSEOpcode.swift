@@ -44,6 +44,18 @@ enum FUSEOpcode: UInt32 {
     case syncFileSystem = 50
     case temporaryFile = 51
 
+    /// Whether it may be done without waiting, where the file system is the host's own: it changes nothing on the host, needs no
+    /// file mode creation mask, and takes no longer than a look at a disk.
+    var isBrief: Bool {
+        switch self {
+        case .lookup, .forget, .batchForget, .interrupt, .getAttributes, .readLink, .open, .read, .flush, .release, .openDirectory,
+            .readDirectory, .readDirectoryPlus, .releaseDirectory, .statFileSystem, .getExtendedAttribute,
+            .listExtendedAttributes, .access:
+            true
+        default: false
+        }
+    }
+
     /// Whether the guest expects no answer.
     var isSilent: Bool { self == .forget || self == .batchForget || self == .interrupt }
 }

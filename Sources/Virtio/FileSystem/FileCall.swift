@@ -5,6 +5,8 @@ struct FileCall {
     let request: FileRequest
     let header: FUSERequestHeader
     let scratch: FileScratch
+    /// Whether the host may take its time. Else `FileError.wouldWait` is thrown before anything has been done.
+    let mayWait: Bool
 
     private var chain: DescriptorChain { request.chain }
     /// Bytes behind the header, as the header says and as there are.
@@ -41,8 +43,9 @@ struct FileCall {
 
     /// A checked component at `offset`, and where what follows it begins.
     func name(at offset: UInt64) throws(FileError) -> (name: FileName, end: UInt64) {
-        let (bytes, end) = try text(at: offset, limit: 255)
-        return (try FileName(bytes), end)
+        let found = unsafe copyArguments(from: offset, count: 256)
+        guard let end = unsafe found.firstIndex(of: 0) else { throw found.count > 255 ? FileError(ENAMETOOLONG) : .invalid }
+        return (try unsafe FileName(UnsafeRawBufferPointer(rebasing: found[..<end])), offset &+ UInt64(end) &+ 1)
     }
 
     // MARK: The answer

@@ -14,6 +14,8 @@ struct FileError: Error, Hashable {
     static let notPermitted = FileError(EPERM)
     static let notSupported = FileError(EOPNOTSUPP)
     static let tooManyFiles = FileError(ENFILE)
+    /// Not for the guest: the call would have to wait, and was not made; see `FileCall.mayWait`.
+    static let wouldWait = FileError(.max)
 
     /// Whether descriptors have run out, of this process or of the host.
     var isExhaustion: Bool { code == EMFILE || code == ENFILE }

@@ -6,11 +6,14 @@ internal import Synchronization
 extension FileServer {
     func getAttributes(_ call: FileCall) throws(FileError) {
         let wanted = try call.argument(FUSEGetAttributes.self)
-        let found: chost_file_attributes
+        var found: chost_file_attributes
         if wanted.flags & FUSEBits.getAttributesOfHandle != 0 {
-            found = try file(wanted.handle, node: call.header.node, isDirectory: nil).descriptor.attributes()
+            let file = try file(wanted.handle, node: call.header.node, isDirectory: nil)
+            try file.mayBeAsked(call)
+            found = try file.descriptor.attributes()
+            if file.home == .kernels { found.conceal() }
         } else {
-            found = try attributes(call.header.node)
+            found = try attributes(call.header.node, mayWait: call.mayWait)
         }
         try answer(call, found)
     }
@@ -116,7 +119,7 @@ extension FileServer {
     private func attributePlace(_ call: FileCall) throws(FileError) -> OpenDescriptor {
         let node = try nodes.withLock { nodes throws(FileError) in try nodes.node(call.header.node) }
         guard !node.isBarred else { throw .notSupported }
-        return try descriptor(call.header.node)
+        return try descriptor(call.header.node, mayWait: call.mayWait)
     }
 
     func getExtendedAttribute(_ call: FileCall) throws(FileError) {

@@ -6,13 +6,17 @@ internal import Synchronization
 extension FileServer {
     /// Bytes that one COPY_FILE_RANGE copies; a guest asks again for the rest.
     private static let mostCopied: UInt64 = 64 << 20
+    /// Bytes that are read without a thread that may wait: more take longer than to wake one.
+    private static let mostReadAtOnce: UInt64 = 128 << 10
 
     func read(_ call: FileCall) throws(FileError) {
         let wanted = try call.argument(FUSETransfer.self)
         let file = try file(wanted.handle, node: call.header.node)
+        try file.mayBeAsked(call)
         let count = min(UInt64(wanted.size), call.room, Self.mostBytes)
+        guard call.mayWait || count <= Self.mostReadAtOnce else { throw .wouldWait }
         let vectors = unsafe call.target(count)
-        let done = try unsafe transfer(file, vectors, at: wanted.offset, isWrite: false)
+        let done = try unsafe transfer(file, vectors, at: wanted.offset, call.mayWait ? .reading : .readingCached)
         counters.bytesRead.wrappingAdd(done, ordering: .relaxed)
         call.finish(done)
     }
@@ -26,26 +30,41 @@ extension FileServer {
         guard count <= Self.mostBytes, count <= call.argumentBytes - FUSETransfer.byteCount else { throw .invalid }
         if wanted.transferFlags & FUSEBits.writeKillsPrivileges != 0 { try killPrivileges(file.descriptor) }
         let vectors = unsafe call.source(at: FUSETransfer.byteCount, count)
-        let done = try unsafe transfer(file, vectors, at: wanted.offset, isWrite: true)
+        let done = try unsafe transfer(file, vectors, at: wanted.offset, .writing)
         counters.bytesWritten.wrappingAdd(done, ordering: .relaxed)
         try call.answer(FUSECount(size: UInt32(truncatingIfNeeded: done)))
     }
 
+    private enum Transfer { case reading, readingCached, writing }
+
     /// - Returns: bytes transferred, fewer than there is room for only at the file's end or where an error comes after them.
     private func transfer(
-        _ file: OpenFile, _ vectors: UnsafeMutableBufferPointer<iovec>, at offset: UInt64, isWrite: Bool
+        _ file: OpenFile, _ vectors: UnsafeMutableBufferPointer<iovec>, at offset: UInt64, _ kind: Transfer
     ) throws(FileError) -> UInt64 {
         guard offset <= UInt64(Int64.max) else { throw .invalid }
+        var kind = kind
         var rest = unsafe vectors
         var done: UInt64 = 0
         var retries = 0
-        while unsafe VectorTransfer.advance(&rest, by: 0) {
+        while unsafe VectorTransfer.advance(&rest, by: 0), let first = rest.baseAddress {
             let place = off_t(truncatingIfNeeded: offset &+ done)
             guard place >= 0 else { break }
             let number = Int32(truncatingIfNeeded: min(rest.count, VectorTransfer.mostVectors))
-            let result = unsafe isWrite
-                ? pwritev(file.descriptor.number, rest.baseAddress, number, place)
-                : preadv(file.descriptor.number, rest.baseAddress, number, place)
+            let descriptor = file.descriptor.number
+            var result = 0
+            switch kind {
+            case .writing: result = unsafe pwritev(descriptor, first, number, place)
+            case .reading: result = unsafe preadv(descriptor, first, number, place)
+            case .readingCached:
+                result = unsafe chost_file_read_cached(descriptor, first, number, Int64(place))
+                // A short answer is the file's end to a guest: what is not there yet is all waited for.
+                if result == -Int(EAGAIN) { throw .wouldWait }
+                if result == -Int(EOPNOTSUPP) {
+                    kind = .reading
+                    continue
+                }
+                if result < 0 { throw FileError(Int32(truncatingIfNeeded: -result)) }
+            }
             if result < 0 {
                 let code = errno
                 retries += 1

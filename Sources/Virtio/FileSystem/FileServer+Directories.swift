@@ -9,10 +9,11 @@ extension FileServer {
         guard handles.withLock({ $0.hasRoom }) else { throw .tooManyFiles }
         let node = try nodes.withLock { nodes throws(FileError) in try nodes.node(call.header.node) }
         guard node.kind == UInt32(S_IFDIR) else { throw FileError(ENOTDIR) }
-        let place = try descriptor(call.header.node)
-        let (file, found) = try reopen(place, flags: O_RDONLY | O_DIRECTORY)
+        let place = try descriptor(call.header.node, mayWait: call.mayWait)
+        // What is barred is not even opened: some of it would be mounted by that.
+        let file = node.isBarred ? place : try reopen(place, flags: O_RDONLY | O_DIRECTORY).file
         let opened = OpenFile(
-            file, node: call.header.node, device: found.device, isDirectory: true, isBarred: node.isBarred)
+            file, node: call.header.node, device: node.identity.device, isDirectory: true, home: node.home)
         let handle = try handles.withLock { handles throws(FileError) in try handles.add(opened) }
         let flags = shared.options.caching == .always ? FUSEBits.openCachesDirectory | FUSEBits.openKeepsCache : 0
         try call.answer(FUSEOpenAnswer(handle: handle, flags: flags))
@@ -23,14 +24,22 @@ extension FileServer {
     func readDirectory(_ call: FileCall, withEntries: Bool) throws(FileError) {
         let wanted = try call.argument(FUSETransfer.self)
         let file = try file(wanted.handle, node: call.header.node, isDirectory: true)
-        guard !file.isBarred else { return call.finish(0) }
+        guard file.home != .kernels else { return call.finish(0) }
+        try file.mayBeAsked(call)
         let room = Int(min(UInt64(wanted.size), call.room, UInt64(FileScratch.byteCount) * 4))
         // The guest's entries take more room than the host's: what does not fit is read again.
         let piece = max(512, min(FileScratch.byteCount, withEntries ? room / 4 : room))
         guard let start = unsafe call.scratch.bytes.baseAddress else { return }
-        let count = try file.reading.withLock { _ throws(FileError) in
+        let list = { () throws(FileError) -> Int in
             _ = try checked(chost_file_seek(file.descriptor.number, Int64(bitPattern: wanted.offset), SEEK_SET))
             return try checked(unsafe chost_file_entries(file.descriptor.number, start, UInt(piece)))
+        }
+        let count: Int
+        if call.mayWait {
+            count = try file.reading.withLock { _ throws(FileError) in try list() }
+        } else {
+            guard let got = try file.reading.withLockIfAvailable({ _ throws(FileError) in try list() }) else { throw .wouldWait }
+            count = got
         }
         let found = unsafe UnsafeRawBufferPointer(start: start, count: count)
         let before = withEntries ? FUSEDirectoryEntry.byteCountPlus : FUSEDirectoryEntry.byteCount
@@ -46,7 +55,7 @@ extension FileServer {
             let name = unsafe UnsafeRawBufferPointer(rebasing: found[entry.nameRange])
             var offset = used
             if withEntries {
-                call.append(unsafe self.entry(name, in: file), at: offset)
+                call.append(unsafe self.entry(name, in: file, isCached: !call.mayWait), at: offset)
                 offset += MemoryLayout<FUSEEntry>.size
             }
             let inode = nodes.withLock {
@@ -69,10 +78,12 @@ extension FileServer {
         call.finish(UInt64(used))
     }
 
-    /// What READDIRPLUS tells of a name beside: nothing for `.` and `..`, and for what cannot be looked at now.
-    private func entry(_ name: UnsafeRawBufferPointer, in file: OpenFile) -> FUSEEntry {
-        guard let name = unsafe try? FileName(Array(name)),
-            let entry = try? entry(name, in: file.descriptor, parent: file.node)
+    /// What READDIRPLUS tells of a name beside: nothing for `.` and `..`, and for what cannot be looked at now. What is mounted here
+    /// is not looked at either: a list is not to wait for all the servers of what is in it.
+    private func entry(_ name: UnsafeRawBufferPointer, in file: OpenFile, isCached: Bool) -> FUSEEntry {
+        guard let name = unsafe try? FileName(name),
+            let found = try? file.descriptor.attributes(name, isCached: isCached), !found.mayBeMounted(in: file.device),
+            let entry = try? entry(found, name, in: file.descriptor, parent: file.node)
         else { return FUSEEntry() }
         return entry
     }

@@ -7,9 +7,9 @@ extension FileServer {
     func lookUp(_ call: FileCall) throws(FileError) {
         try call.needsRoom(MemoryLayout<FUSEEntry>.size)
         let name = try call.name(at: 0).name
-        let directory = try directory(call.header.node)
+        let directory = try directory(call.header.node, mayWait: call.mayWait)
         do throws(FileError) {
-            try call.answer(try entry(name, in: directory, parent: call.header.node))
+            try call.answer(try entry(name, in: directory, parent: call.header.node, mayWait: call.mayWait))
         } catch {
             // That there is no such name may be kept too, but only where nobody else makes one.
             guard error == .noEntry, shared.options.caching == .always else { throw error }
@@ -22,7 +22,7 @@ extension FileServer {
     func readLink(_ call: FileCall) throws(FileError) {
         let node = try nodes.withLock { nodes throws(FileError) in try nodes.node(call.header.node) }
         guard node.kind == UInt32(S_IFLNK) else { throw .invalid }
-        let link = try descriptor(call.header.node)
+        let link = try descriptor(call.header.node, mayWait: call.mayWait)
         guard let target = unsafe call.scratch.bytes.baseAddress else { return }
         let count = try checked(unsafe chost_file_read_link(link.number, target, UInt(FileScratch.byteCount)))
         // The text is the guest's to follow, in its own tree.
@@ -130,7 +130,7 @@ extension FileServer {
 
     func statFileSystem(_ call: FileCall) throws(FileError) {
         var space = chost_file_space()
-        let file = try descriptor(call.header.node)
+        let file = try descriptor(call.header.node, mayWait: call.mayWait)
         try checked(unsafe chost_file_space_of(file.number, &space))
         try call.answer(
             FUSESpace(

@@ -19,7 +19,7 @@ extension FileServer {
 
     /// A descriptor with O_PATH of the guest's file: the one at hand, or its place opened anew, if the same file is still
     /// there.
-    func descriptor(_ number: UInt64) throws(FileError) -> OpenDescriptor {
+    func descriptor(_ number: UInt64, mayWait: Bool = true) throws(FileError) -> OpenDescriptor {
         if let descriptor = nodes.withLock({ $0.descriptor(number) }) { return descriptor }
         // Upwards to the first that is open, then down again.
         var steps: [(number: UInt64, node: NodeTable.Node)] = []
@@ -29,6 +29,7 @@ extension FileServer {
             let (node, found) = try nodes.withLock { nodes throws(FileError) in
                 (try nodes.node(current), nodes.descriptor(current))
             }
+            guard mayWait || node.home != .remote else { throw .wouldWait }
             if let found {
                 base = found
             } else {
@@ -45,7 +46,7 @@ extension FileServer {
             } catch {
                 throw error.code == ENOENT || error.code == ENOTDIR ? .stale : error
             }
-            let found = try place.attributes()
+            let found = try place.attributes(isCached: !mayWait)
             guard found.identity == step.node.identity, found.birth == step.node.birth, found.kind == step.node.kind
             else { throw .stale }
             let opened = place
@@ -55,51 +56,71 @@ extension FileServer {
     }
 
     /// A directory of the guest's, for its entries.
-    func directory(_ number: UInt64, isChange: Bool = false) throws(FileError) -> OpenDescriptor {
+    func directory(_ number: UInt64, isChange: Bool = false, mayWait: Bool = true) throws(FileError) -> OpenDescriptor {
         if isChange { try checkWritable() }
         let node = try nodes.withLock { nodes throws(FileError) in try nodes.node(number) }
         guard node.kind == UInt32(S_IFDIR) else { throw FileError(ENOTDIR) }
         guard !node.isBarred else { throw isChange ? FileError(EACCES) : .noEntry }
-        return try descriptor(number)
+        return try descriptor(number, mayWait: mayWait)
     }
 
     func checkWritable() throws(FileError) { if shared.isReadOnly { throw .readOnly } }
 
     /// The attributes of a guest's file, without opening it where its directory is at hand.
-    func attributes(_ number: UInt64) throws(FileError) -> chost_file_attributes {
+    func attributes(_ number: UInt64, mayWait: Bool = true) throws(FileError) -> chost_file_attributes {
         let (node, descriptor) = try nodes.withLock { nodes throws(FileError) in
             (try nodes.node(number), nodes.descriptor(number))
         }
-        if let descriptor { return try descriptor.attributes() }
-        guard !node.name.isNone else { throw .stale }
-        let found: chost_file_attributes
-        do throws(FileError) { found = try self.descriptor(node.parent).attributes(node.name) } catch {
-            throw error.code == ENOENT || error.code == ENOTDIR ? .stale : error
+        var found: chost_file_attributes
+        if let descriptor {
+            found = try descriptor.attributes(isCached: !mayWait)
+        } else {
+            guard !node.name.isNone else { throw .stale }
+            do throws(FileError) {
+                found = try self.descriptor(node.parent, mayWait: mayWait).attributes(node.name, isCached: !mayWait)
+            } catch {
+                throw error.code == ENOENT || error.code == ENOTDIR ? .stale : error
+            }
+            guard found.identity == node.identity, found.birth == node.birth, found.kind == node.kind else { throw .stale }
         }
-        guard found.identity == node.identity, found.birth == node.birth, found.kind == node.kind else { throw .stale }
+        if node.isBarred { found.conceal() }
         return found
     }
 
     /// Finds a name in a directory, and remembers that the guest was told of it.
-    func entry(_ name: FileName, in directory: OpenDescriptor, parent: UInt64) throws(FileError) -> FUSEEntry {
-        try entry(try directory.attributes(name), name, in: directory, parent: parent)
+    func entry(
+        _ name: FileName, in directory: OpenDescriptor, parent: UInt64, mayWait: Bool = true
+    ) throws(FileError) -> FUSEEntry {
+        try entry(try directory.attributes(name, isCached: !mayWait), name, in: directory, parent: parent, mayWait: mayWait)
     }
 
     func entry(
-        _ found: chost_file_attributes, _ name: FileName, in directory: OpenDescriptor, parent: UInt64
+        _ found: chost_file_attributes, _ name: FileName, in directory: OpenDescriptor, parent: UInt64, mayWait: Bool = true
     ) throws(FileError) -> FUSEEntry {
-        var isBarred = false
-        let device = try nodes.withLock { nodes throws(FileError) in try nodes.node(parent).identity.device }
-        if found.device != device {
-            // Another file system is mounted here: whose?
-            isBarred = SharedDirectory.isKernels(
-                try opening { () throws(FileError) in try directory.open(name, flags: chost_open_path) })
-            guard !isBarred || found.isDirectory else { throw .noEntry }
+        let above = try nodes.withLock { nodes throws(FileError) in try nodes.node(parent) }
+        var found = found
+        var home = above.home
+        if found.mayBeMounted(in: above.identity.device) {
+            guard mayWait else { throw .wouldWait }
+            (found, home) = try mounted(name, in: directory)
         }
         let number = try nodes.withLock { nodes throws(FileError) in
-            try nodes.remember(found, parent: parent, name: name, isBarred: isBarred)
+            try nodes.remember(found, parent: parent, name: name, home: home)
         }
+        if home == .kernels { found.conceal() }
         return entry(number, found)
+    }
+
+    /// What another file system begins with, and which one it is: both of one descriptor, so that nothing comes in between.
+    private func mounted(
+        _ name: FileName, in directory: OpenDescriptor
+    ) throws(FileError) -> (chost_file_attributes, FileSystemKind) {
+        let place = try opening { () throws(FileError) in try directory.open(name, flags: chost_open_path) }
+        let found = try place.attributes()
+        let home = shared.kind(of: place, found)
+        // Files of the kernel's that are bound to a place are not even there.
+        guard home != .kernels || found.isDirectory else { throw .noEntry }
+        return (found, home)
     }
 
     func entry(_ number: UInt64, _ found: chost_file_attributes) -> FUSEEntry {

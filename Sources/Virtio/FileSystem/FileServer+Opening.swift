@@ -47,12 +47,14 @@ extension FileServer {
         let wanted = try call.argument(FUSEOpen.self)
         try call.needsRoom(MemoryLayout<FUSEOpenAnswer>.size)
         let flags = try hostFlags(wanted.flags)
+        guard call.mayWait || flags & (O_ACCMODE | O_TRUNC) == O_RDONLY else { throw .wouldWait }
         try checkRoomForHandle()
         let number = call.header.node
-        let place = try descriptor(number)
+        let home = try nodes.withLock { nodes throws(FileError) in try nodes.node(number).home }
+        let place = try descriptor(number, mayWait: call.mayWait)
         let (file, found) = try reopen(place, flags: flags)
         if flags & O_TRUNC != 0, wanted.openFlags & FUSEBits.openKillsPrivileges != 0 { try killPrivileges(file) }
-        let handle = try add(OpenFile(file, node: number, device: found.device, isDirectory: false))
+        let handle = try add(OpenFile(file, node: number, device: found.device, isDirectory: false, home: home))
         try call.answer(FUSEOpenAnswer(handle: handle, flags: answerFlags(number, found, flags)))
     }
 
@@ -97,6 +99,8 @@ extension FileServer {
             // Somebody else was faster.
             guard error.code == EEXIST, wanted.flags & UInt32(bitPattern: O_EXCL) == 0 else { throw error }
             let place = try opening { () throws(FileError) in try directory.open(name, flags: chost_open_path) }
+            let there = try place.attributes()
+            guard there.mount == chost_mount_no || shared.kind(of: place, there) != .kernels else { throw FileError(EACCES) }
             file = try reopen(place, flags: flags).file
             if flags & O_TRUNC != 0, wanted.openFlags & FUSEBits.openKillsPrivileges != 0 { try killPrivileges(file) }
         }
@@ -119,7 +123,8 @@ extension FileServer {
         }
         let found = try file.attributes()
         let number = try nodes.withLock { nodes throws(FileError) in
-            try nodes.remember(found, parent: call.header.node, name: FileName.none, isBarred: false)
+            let home = try nodes.node(call.header.node).home
+            return try nodes.remember(found, parent: call.header.node, name: FileName.none, home: home)
         }
         // It has no place: this is all there is of it.
         let evicted = nodes.withLock { nodes in
@@ -135,7 +140,9 @@ extension FileServer {
         _ call: FileCall, _ entry: FUSEEntry, _ file: OpenDescriptor, _ found: chost_file_attributes, _ flags: Int32
     ) throws(FileError) {
         do throws(FileError) {
-            let handle = try add(OpenFile(file, node: entry.node, device: found.device, isDirectory: false))
+            let home = try nodes.withLock { nodes throws(FileError) in try nodes.node(entry.node).home }
+            let handle = try add(
+                OpenFile(file, node: entry.node, device: found.device, isDirectory: false, home: home))
             let opened = FUSEOpenAnswer(handle: handle, flags: answerFlags(entry.node, found, flags))
             try call.answer(FUSECreateAnswer(entry: entry, opened: opened))
         } catch {
@@ -148,6 +155,7 @@ extension FileServer {
     func flush(_ call: FileCall) throws(FileError) {
         let wanted = try call.argument(FUSEFlush.self)
         let file = try file(wanted.handle, node: call.header.node)
+        try file.mayBeAsked(call)
         let owner = HandleTable.LockOwner(node: call.header.node, owner: wanted.lockOwner)
         _ = handles.withLock { $0.removeLock(owner) }
         // What a close has to say, such as that a quota was reached, is said when any descriptor of the file closes.
@@ -158,7 +166,8 @@ extension FileServer {
 
     func release(_ call: FileCall) throws(FileError) {
         let wanted = try call.argument(FUSERelease.self)
-        _ = try file(wanted.handle, node: call.header.node, isDirectory: nil)
+        // The last one to have it closes it, and a server may be told of that.
+        try file(wanted.handle, node: call.header.node, isDirectory: nil).mayBeAsked(call)
         guard handles.withLock({ $0.remove(wanted.handle) }) != nil else { throw .badHandle }
         call.answerEmpty()
     }

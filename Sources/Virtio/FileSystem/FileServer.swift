@@ -24,6 +24,8 @@ final class FileServer: Sendable {
     static let newestMinor: UInt32 = 38
     /// Most nodes that one BATCH_FORGET names.
     static let mostForgotten = 65_536
+    /// And where it may not take its time.
+    private static let mostForgottenAtOnce = 256
 
     /// - Parameter nodeLimit: how many files the guest may know at once.
     init(_ shared: SharedDirectory, _ counters: FileCounters, nodeLimit: Int) {
@@ -35,7 +37,8 @@ final class FileServer: Sendable {
     }
 
     private static func makeNodes(_ shared: SharedDirectory, _ limit: Int) -> NodeTable {
-        NodeTable(root: shared.root, shared.rootAttributes, nodeLimit: limit, placeLimit: shared.placeLimit)
+        NodeTable(
+            root: shared.root, shared.rootAttributes, home: shared.kind, nodeLimit: limit, placeLimit: shared.placeLimit)
     }
 
     var openFiles: Int { handles.withLock { $0.count } }
@@ -44,26 +47,32 @@ final class FileServer: Sendable {
 
     // MARK: Requests
 
-    /// Does what a request asks for, and waits for the host.
-    func perform(_ request: FileRequest, _ scratch: FileScratch) {
+    /// Does what a request asks for.
+    ///
+    /// - Parameter mayWait: for whatever the host takes; else only what ends by itself and soon is done, at the most a disk's
+    ///   access away. Threads that may not wait need no file mode creation mask of their own.
+    /// - Returns: false where it would have had to wait: nothing was done, and it is to be performed again.
+    func perform(_ request: FileRequest, _ scratch: FileScratch, mayWait: Bool) -> Bool {
         request.outcome = .answered
         request.written = 0
         request.touched = 0
-        counters.requests.wrappingAdd(1, ordering: .relaxed)
         let chain = request.chain
         guard let header = chain.load(FUSERequestHeader.self, at: 0) else {
             // Whose it is cannot be told.
+            counters.requests.wrappingAdd(1, ordering: .relaxed)
             counters.errors.wrappingAdd(1, ordering: .relaxed)
-            return
+            return true
         }
         request.unique = header.unique
         let opcode = FUSEOpcode(rawValue: header.opcode)
+        if !mayWait, let opcode, !opcode.isBrief || !nodes.withLock({ $0.isLocal(header.node) }) { return false }
         do throws(FileError) {
             guard UInt64(header.length) >= FUSERequestHeader.byteCount, UInt64(header.length) <= chain.readableBytes
             else { throw .invalid }
             guard let opcode else { throw FileError(ENOSYS) }
-            try dispatch(opcode, FileCall(request: request, header: header, scratch: scratch))
+            try dispatch(opcode, FileCall(request: request, header: header, scratch: scratch, mayWait: mayWait))
         } catch {
+            if error == .wouldWait { return false }
             switch error.code {
             case ENOENT, ENODATA, ENOSYS: break
             default: counters.errors.wrappingAdd(1, ordering: .relaxed)
@@ -71,6 +80,8 @@ final class FileServer: Sendable {
             // Above are numbers of the host kernel's own, which a guest takes for nonsense.
             if opcode?.isSilent != true { request.answer(error: error.code < 512 ? error.code : EIO) }
         }
+        counters.requests.wrappingAdd(1, ordering: .relaxed)
+        return true
     }
 
     private func dispatch(_ opcode: FUSEOpcode, _ call: FileCall) throws(FileError) {
@@ -187,6 +198,7 @@ final class FileServer: Sendable {
         let entrySize = MemoryLayout<FUSEForgetOne>.size
         let held = (call.argumentBytes - min(8, call.argumentBytes)) / UInt64(entrySize)
         var rest = Int(min(UInt64(count), UInt64(Self.mostForgotten), held))
+        guard call.mayWait || rest <= Self.mostForgottenAtOnce else { throw .wouldWait }
         var offset: UInt64 = 8
         var closing: [OpenDescriptor] = []
         while rest > 0 {

@@ -3,8 +3,9 @@ public import VMCore
 
 /// A directory of the host's for the guest: a FUSE server behind virtio queues.
 ///
-/// Requests are taken on the event loop, done on a few threads, and finish in any order. What is under way is bounded. A
-/// reset waits for the host; see `stop`. Each session knows nothing of the ones before it.
+/// A request that the host's own disks or memory answer soon is done at once, on the event loop. All others are done on a few
+/// threads; they finish in any order. What is under way is bounded. A reset waits for
+/// the host; see `stop`. Each session knows nothing of the ones before it.
 ///
 /// Not emulated: the DAX window, notifications, per-user creation of files (what the guest makes is the server's), and the
 /// requests that `FileServer` does not know.
@@ -16,30 +17,27 @@ public final class FileSystemDevice: VirtioDevice {
     public let queueSizes: [UInt16]
     public let tag: String
 
-    /// Requests of one queue that are taken before others have their turn.
-    static let fairShare = 64
+    /// Requests that are taken, and nanoseconds, before others have their turn.
+    private static let fairShare = 64
+    private static let fairTime: UInt64 = 2_000_000
     /// Requests under way at once, and those of them that have come by the queue for urgent ones.
     static let mostRequests = 64
     static let mostUrgent = 16
-    /// Requests that wait for a lock at once.
-    static let mostWaiting = 32
-    /// How often a lock is tried again, and for how long, in nanoseconds.
-    private static let lockInterval: UInt64 = 20_000_000
-    private static let lockPatience: UInt64 = 60_000_000_000
 
     private let shared: SharedDirectory
-    private let clock: any MonotonicClock
+    let clock: any MonotonicClock
     private let work = WorkSlot()
-    private let workers: FileWorkers
+    let workers: FileWorkers
     /// A thread for urgent requests, which are not to wait for others. Source: [VIRTIO1.2 §5.11.6.2.1].
     private let urgentWorkers: FileWorkers
-    private let retry: any Alarm
+    let retry: any Alarm
+    let relief: any Alarm
     private let counters = FileCounters()
     /// Queues to be looked at, a bit each.
     private let asked = Atomic<UInt32>(0)
-    private let state = Mutex(State())
+    let state = Mutex(State())
 
-    private struct State {
+    struct State {
         var session: DeviceSession?
         var server: FileServer?
         /// Counts sessions: a request of an earlier one touches nothing.
@@ -55,6 +53,11 @@ public final class FileSystemDevice: VirtioDevice {
         /// Requests for locks that others have.
         var waiting: [FileRequest] = []
         var retriesAt: UInt64?
+        /// When it is looked at whether any of the threads is let go of by the host, and what they had taken by then.
+        var relievesAt: UInt64?
+        var takenBefore: UInt64 = 0
+        /// Memory for those who do requests themselves.
+        var scratch: [FileScratch] = []
         var touched: UInt32 = 0
         var hungResets: UInt64 = 0
     }
@@ -82,6 +85,7 @@ public final class FileSystemDevice: VirtioDevice {
         urgentWorkers = FileWorkers(threads: 1, finished: work)
         let slot = work
         retry = events.makeAlarm { slot.schedule() }
+        relief = events.makeAlarm { slot.schedule() }
         work.connect(events) { [weak self] in self?.serve() }
     }
 
@@ -126,6 +130,8 @@ public final class FileSystemDevice: VirtioDevice {
 
     public func notify(queue: Int) {
         asked.bitwiseOr(1 &<< UInt32(truncatingIfNeeded: queue), ordering: .acquiringAndReleasing)
+        // Not here, on a vCPU's thread: a guest that has several requests under way makes more of them meanwhile, and is interrupted
+        // once for all that are done by then.
         work.schedule()
     }
 
@@ -144,12 +150,14 @@ public final class FileSystemDevice: VirtioDevice {
             for request in state.waiting { recycle(request, &state) }
             state.waiting.removeAll(keepingCapacity: true)
             state.retriesAt = nil
+            state.relievesAt = nil
             // What was waited for in vain once is not waited for again.
             let isBusy = state.inFlight > 0 && !state.isHeld
             state.isHeld = state.inFlight > 0
             return (isBusy, server)
         }
         retry.set(deadline: nil)
+        relief.set(deadline: nil)
         if isBusy {
             // Without the lock: the event loop must not wait for the host.
             // Both, in any case: what has not begun must not begin.
@@ -163,46 +171,113 @@ public final class FileSystemDevice: VirtioDevice {
         withExtendedLifetime(server) {}
     }
 
-    // MARK: The event loop
+    // MARK: Requests
 
+    /// What one thread is at: some requests, one after the other.
+    private struct Turn {
+        /// Queues to be looked at, and those that were told not to notify meanwhile; a bit each.
+        var asked: UInt32 = 0
+        var quiet: UInt32 = 0
+        var rest = FileSystemDevice.fairShare
+        let end = Monitor.now() &+ FileSystemDevice.fairTime
+        var scratch: FileScratch?
+        /// The one that was just performed.
+        var request: FileRequest?
+        var isDone = true
+    }
+
+    /// A turn of the event loop.
     private func serve() {
-        state.withLock { state in
+        var turn = Turn()
+        let scratch = state.withLock { state in
             collect(&state)
-            guard let session = state.session, !state.isHeld else { return }
+            relieve(&state)
             retryLocks(&state)
-            let asked = asked.exchange(0, ordering: .acquiringAndReleasing)
-            for index in 0..<queueSizes.count where asked & 1 &<< UInt32(index) != 0 {
-                if let queue = session.queue(index) { serve(index, queue, session, &state) }
-            }
-            collect(&state)
-            signal(session, &state)
+            turn.asked = asked.exchange(0, ordering: .acquiringAndReleasing)
+            return state.scratch.popLast()
+        } ?? FileScratch()
+        turn.scratch = scratch
+        while let request = state.withLock({ next(&turn, &$0) }) {
+            // Without the lock: neither resets nor other queues wait for the host.
+            turn.isDone = request.server?.perform(request, scratch, mayWait: false) ?? true
+            if turn.isDone { request.server = nil }
+            workers.end()
+            turn.request = request
         }
     }
 
-    private func serve(_ index: Int, _ queue: Virtqueue, _ session: DeviceSession, _ state: inout State) {
-        queue.disableNotifications()
-        for _ in 0..<Self.fairShare {
-            guard let request = takeRequest(index, &state) else {
-                // Whatever comes back has the queue looked at again.
-                asked.bitwiseOr(1 &<< UInt32(index), ordering: .acquiringAndReleasing)
-                return
+    /// Takes back what was performed, and gives the next one to be.
+    private func next(_ turn: inout Turn, _ state: inout State) -> FileRequest? {
+        if let request = turn.request {
+            turn.request = nil
+            state.inFlight &-= 1
+            if turn.isDone || request.generation != state.generation || state.session == nil {
+                finish(request, &state)
+            } else {
+                submit(request, &state)
             }
+            settle(&state)
+        }
+        if let session = state.session, !state.isHeld {
+            while turn.asked != 0 {
+                guard turn.rest > 0, turn.rest == Self.fairShare || Monitor.now() < turn.end else {
+                    asked.bitwiseOr(turn.asked, ordering: .acquiringAndReleasing)
+                    work.schedule()
+                    break
+                }
+                let index = turn.asked.trailingZeroBitCount
+                if index < queueSizes.count, let queue = session.queue(index),
+                    let request = take(index, queue, session, &turn, &state)
+                {
+                    turn.rest &-= 1
+                    return request
+                }
+                turn.asked &= ~(1 &<< UInt32(truncatingIfNeeded: index))
+            }
+            signal(session, &state)
+        } else if turn.asked != 0 {
+            // Whoever comes next.
+            asked.bitwiseOr(turn.asked, ordering: .acquiringAndReleasing)
+        }
+        if let scratch = turn.scratch { state.scratch.append(scratch) }
+        turn.scratch = nil
+        return nil
+    }
+
+    /// The next request of a queue; nil where there is none, or no room for it.
+    private func take(
+        _ index: Int, _ queue: Virtqueue, _ session: DeviceSession, _ turn: inout Turn, _ state: inout State
+    ) -> FileRequest? {
+        let bit = 1 &<< UInt32(truncatingIfNeeded: index)
+        if turn.quiet & bit == 0 { queue.disableNotifications() }
+        turn.quiet |= bit
+        guard let request = takeRequest(index, &state) else {
+            // Whatever comes back has the queue looked at again.
+            asked.bitwiseOr(bit, ordering: .acquiringAndReleasing)
+            return nil
+        }
+        while true {
             switch queue.next(request.chain) {
             case .request:
                 request.queue = index
                 request.generation = state.generation
-                submit(request, &state)
+                request.server = state.server
+                if index == 0 { state.urgent &+= 1 }
+                state.inFlight &+= 1
+                // With the lock: a reset that comes now waits for it.
+                workers.begin()
+                return request
             case .empty:
-                state.free.append(request)
-                guard queue.enableNotifications() else { return }
-                queue.disableNotifications()
-            case .broken:
-                state.free.append(request)
-                return session.fail()
+                if queue.enableNotifications() {
+                    queue.disableNotifications()
+                    continue
+                }
+                turn.quiet &= ~bit
+            case .broken: session.fail()
             }
+            state.free.append(request)
+            return nil
         }
-        asked.bitwiseOr(1 &<< UInt32(index), ordering: .acquiringAndReleasing)
-        work.schedule()
     }
 
     private func takeRequest(_ queue: Int, _ state: inout State) -> FileRequest? {
@@ -214,10 +289,13 @@ public final class FileSystemDevice: VirtioDevice {
         return FileRequest()
     }
 
-    private func submit(_ request: FileRequest, _ state: inout State) {
+    /// Has a request done by a thread that may wait.
+    func submit(_ request: FileRequest, _ state: inout State) {
         request.server = state.server
-        if request.queue == 0 { state.urgent &+= 1 }
-        guard (request.queue == 0 ? urgentWorkers : workers).submit(request) else {
+        switch (request.queue == 0 ? urgentWorkers : workers).submit(request) {
+        case .begun: break
+        case .waits: if request.queue != 0 { watchThreads(&state) }
+        case .refused:
             request.server = nil
             request.unique = request.chain.load(FUSERequestHeader.self, at: 0)?.unique ?? 0
             request.outcome = .answered
@@ -236,6 +314,11 @@ public final class FileSystemDevice: VirtioDevice {
             state.inFlight &-= 1
             finish(request, &state)
         }
+        settle(&state)
+    }
+
+    /// Of a session that has ended nothing is under way any more: the next one is served.
+    private func settle(_ state: inout State) {
         guard state.inFlight == 0 else { return }
         state.kept = nil
         if state.isHeld {
@@ -263,7 +346,7 @@ public final class FileSystemDevice: VirtioDevice {
         state.free.append(request)
     }
 
-    private func giveBack(_ request: FileRequest, _ state: inout State) {
+    func giveBack(_ request: FileRequest, _ state: inout State) {
         if let session = state.session, let queue = session.queue(request.queue) {
             if request.touched > request.written { request.chain.tellWritten(request.touched, to: session.memory) }
             queue.complete(request.chain, written: request.written)
@@ -280,35 +363,5 @@ public final class FileSystemDevice: VirtioDevice {
             if let queue = session.queue(index) { session.signalUsed(index, queue) }
         }
         state.touched = 0
-    }
-
-    // MARK: Locks that others have
-
-    private func wait(_ request: FileRequest, _ state: inout State) {
-        let now = clock.now()
-        if request.waitsUntil == 0 { request.waitsUntil = now &+ Self.lockPatience }
-        guard state.waiting.count < Self.mostWaiting, now < request.waitsUntil else { return giveUp(request, &state) }
-        state.waiting.append(request)
-        guard state.retriesAt == nil else { return }
-        state.retriesAt = now &+ Self.lockInterval
-        retry.set(deadline: state.retriesAt)
-    }
-
-    /// A guest cannot interrupt a wait of its own: it is told that it was.
-    private func giveUp(_ request: FileRequest, _ state: inout State) {
-        request.answer(error: FileSystemConfiguration.interrupted)
-        giveBack(request, &state)
-    }
-
-    private func retryLocks(_ state: inout State) {
-        guard let time = state.retriesAt, clock.now() >= time else { return }
-        state.retriesAt = nil
-        let all = state.waiting
-        state.waiting.removeAll(keepingCapacity: true)
-        for request in all {
-            // It was counted when it was first taken.
-            if request.queue == 0 { state.urgent &-= 1 }
-            submit(request, &state)
-        }
     }
 }

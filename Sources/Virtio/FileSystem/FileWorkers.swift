@@ -1,7 +1,9 @@
 internal import CHost
 internal import Glibc
+internal import VMCore
 
-/// The threads that make a share's calls to the host, which may block: a few, started as they are needed.
+/// The threads that make a share's calls to the host, which may block: a few, started as they are needed; and calls that do not, on
+/// other threads.
 final class FileWorkers: Sendable {
     private let crew: Crew
 
@@ -11,9 +13,22 @@ final class FileWorkers: Sendable {
     // Threads that the host does not let go of keep what they need, and end when it does.
     deinit { crew.close() }
 
+    enum Submission { case begun, waits, refused }
+
     /// Takes a request.
-    /// - Returns: false where no thread is to be had.
-    func submit(_ request: FileRequest) -> Bool { crew.submit(request) }
+    /// - Returns: `waits` where all threads are busy, `refused` where none is to be had.
+    func submit(_ request: FileRequest) -> Submission { crew.submit(request) }
+
+    /// Counts a call that its caller makes itself, at once; `drain` waits for it. Allowed with any lock held.
+    func begin() { crew.begin() }
+    func end() { crew.end() }
+
+    /// Requests that no thread has taken yet, and how many have been taken ever.
+    var backlog: (waiting: Int, taken: UInt64) { crew.backlog }
+
+    /// Starts a thread beside the usual ones, all of which the host does not let go of. It ends when it is no longer needed.
+    /// - Parameter limit: for how many threads there may be at all.
+    func relieve(limit: Int) { crew.relieve(limit: limit) }
 
     /// A request that has finished, if there is one.
     func takeFinished() -> FileRequest? { crew.takeFinished() }
@@ -29,6 +44,7 @@ final class FileWorkers: Sendable {
         private let work = Monitor()
         private var waiting = FileRequestList()
         private var waitingCount = 0
+        private var taken: UInt64 = 0
         private var finished = FileRequestList()
         private var threads = 0
         private var idle = 0
@@ -42,15 +58,45 @@ final class FileWorkers: Sendable {
             self.announcement = announcement
         }
 
-        func submit(_ request: FileRequest) -> Bool {
+        func submit(_ request: FileRequest) -> Submission {
             work.lock()
             defer { work.unlock() }
-            if idle <= waitingCount, threads < most, WorkerThread.start(named: "share", { self.serve() }) { threads &+= 1 }
-            guard threads > 0 else { return false }
+            var isTaken = idle > waitingCount
+            if !isTaken, threads < most, WorkerThread.start(named: "share", { self.serve() }) {
+                threads &+= 1
+                isTaken = true
+            }
+            guard threads > 0 else { return .refused }
             waiting.append(request)
             waitingCount &+= 1
             if idle > 0 { work.wakeOne() }
-            return true
+            return isTaken ? .begun : .waits
+        }
+
+        func begin() {
+            work.lock()
+            running &+= 1
+            work.unlock()
+        }
+
+        func end() {
+            work.lock()
+            running &-= 1
+            if running == 0, drainers > 0 { work.wakeAll() }
+            work.unlock()
+        }
+
+        var backlog: (waiting: Int, taken: UInt64) {
+            work.lock()
+            defer { work.unlock() }
+            return (waitingCount, taken)
+        }
+
+        func relieve(limit: Int) {
+            work.lock()
+            defer { work.unlock() }
+            guard waitingCount > 0, threads < limit, WorkerThread.start(named: "share", { self.serve() }) else { return }
+            threads &+= 1
         }
 
         private func serve() {
@@ -60,16 +106,18 @@ final class FileWorkers: Sendable {
             work.lock()
             while true {
                 guard let request = waiting.popFirst() else {
-                    if isClosed { break }
+                    // One beside the usual ones stays while those are not let go of.
+                    if isClosed || threads > most && idle > 0 { break }
                     idle &+= 1
                     work.wait()
                     idle &-= 1
                     continue
                 }
                 waitingCount &-= 1
+                taken &+= 1
                 running &+= 1
                 work.unlock()
-                request.server?.perform(request, scratch)
+                _ = request.server?.perform(request, scratch, mayWait: true)
                 // Here, where it may take its time: the session may have ended, and much be closed with it.
                 request.server = nil
                 work.lock()

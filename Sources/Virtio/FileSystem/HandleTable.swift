@@ -8,18 +8,21 @@ final class OpenFile: Sendable {
     let isDirectory: Bool
     /// Where it is, for the inode numbers of a directory's entries.
     let device: UInt64
-    /// Nothing in it is shown.
-    let isBarred: Bool
+    /// Of the file system that it is on; of the kernel's nothing is shown.
+    let home: FileSystemKind
     /// Held while a directory is read: its place in the host's list is one for all.
     let reading = Mutex<Void>(())
 
-    init(_ descriptor: OpenDescriptor, node: UInt64, device: UInt64, isDirectory: Bool, isBarred: Bool = false) {
+    init(_ descriptor: OpenDescriptor, node: UInt64, device: UInt64, isDirectory: Bool, home: FileSystemKind) {
         self.descriptor = descriptor
         self.node = node
         self.device = device
         self.isDirectory = isDirectory
-        self.isBarred = isBarred
+        self.home = home
     }
+
+    /// A request that may not wait has nothing to do with a file of somebody else's, whatever its node is.
+    func mayBeAsked(_ call: FileCall) throws(FileError) { if !call.mayWait, home == .remote { throw .wouldWait } }
 }
 
 /// What the guest has open, by the numbers it was given: a slot and its generation. Not synchronised.

@@ -27,8 +27,10 @@ struct NodeTable {
         var descriptor: OpenDescriptor?
         /// It has no name any more, or none that we know: the descriptor stays.
         var isPinned = false
+        /// Of the file system that it is on.
+        var home = FileSystemKind.local
         /// It belongs to the host's kernel.
-        var isBarred = false
+        var isBarred: Bool { home == .kernels }
         var stamp = FileStamp()
         // Neighbours among the descriptors that may be closed: 0 for none.
         var newer: UInt32 = 0
@@ -47,7 +49,9 @@ struct NodeTable {
     /// Devices by their place here, so that inode numbers of different ones differ.
     private var devices: [UInt64]
 
-    init(root: OpenDescriptor, _ attributes: chost_file_attributes, nodeLimit: Int, placeLimit: Int) {
+    init(
+        root: OpenDescriptor, _ attributes: chost_file_attributes, home: FileSystemKind, nodeLimit: Int, placeLimit: Int
+    ) {
         self.nodeLimit = max(2, min(nodeLimit, 1 << 28))
         self.placeLimit = max(2, placeLimit)
         var node = Node()
@@ -56,6 +60,7 @@ struct NodeTable {
         node.birth = attributes.birth
         node.kind = attributes.kind
         node.lookups = 1
+        node.home = home
         node.descriptor = root
         nodes = [Node(), node]
         slots[node.identity] = UInt32(Self.rootSlot)
@@ -93,6 +98,9 @@ struct NodeTable {
         return descriptor
     }
 
+    /// Whether calls for a node end by themselves; also for one that is none, for which none are made.
+    func isLocal(_ number: UInt64) -> Bool { slot(number).map { nodes[$0].home != .remote } ?? true }
+
     /// The number of a file that the guest knows.
     func number(of identity: FileIdentity) -> UInt64? { slots[identity].map { number(Int($0)) } }
 
@@ -113,7 +121,7 @@ struct NodeTable {
     /// A file was found at a place, and the guest is told of it once more.
     /// - Returns: its number.
     mutating func remember(
-        _ found: chost_file_attributes, parent: UInt64, name: FileName, isBarred: Bool
+        _ found: chost_file_attributes, parent: UInt64, name: FileName, home: FileSystemKind
     ) throws(FileError) -> UInt64 {
         if let index = slots[found.identity] {
             let slot = Int(index)
@@ -143,7 +151,7 @@ struct NodeTable {
         node.lookups = 1
         node.parent = parent
         node.name = name
-        node.isBarred = isBarred
+        node.home = home
         nodes[slot] = node
         slots[found.identity] = UInt32(slot)
         return number(slot)

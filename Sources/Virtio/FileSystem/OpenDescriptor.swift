@@ -7,12 +7,20 @@ struct FileName: Hashable, Sendable {
     private let bytes: [UInt8]
 
     /// - Throws: the errno that a guest's name which is none is answered with.
-    init(_ name: some Collection<UInt8>) throws(FileError) {
+    init(_ name: UnsafeRawBufferPointer) throws(FileError) {
         guard name.count <= 255 else { throw FileError(ENAMETOOLONG) }
-        guard let first = name.first, !name.contains(0), !name.contains(UInt8(ascii: "/")) else { throw .invalid }
-        let isDots = name.count <= 2 && first == UInt8(ascii: ".") && name.allSatisfy { $0 == UInt8(ascii: ".") }
+        guard name.count > 0 else { throw .invalid }
+        var isDots = name.count <= 2
+        for unsafe byte in unsafe name {
+            guard byte != 0, byte != UInt8(ascii: "/") else { throw .invalid }
+            if byte != UInt8(ascii: ".") { isDots = false }
+        }
         guard !isDots else { throw .invalid }
-        bytes = Array(name) + [0]
+        bytes = unsafe [UInt8](unsafeUninitializedCapacity: name.count + 1) { target, count in
+            unsafe UnsafeMutableRawBufferPointer(target).copyMemory(from: name)
+            unsafe target[name.count] = 0
+            count = name.count + 1
+        }
     }
 
     /// The name of an extended attribute, which may hold slashes.
@@ -52,9 +60,10 @@ final class OpenDescriptor: Sendable {
     }
 
     /// What is said of a name below, or of the file itself.
-    func attributes(_ name: FileName = .none) throws(FileError) -> chost_file_attributes {
+    /// - Parameter isCached: no server is asked: what the host knows has to do.
+    func attributes(_ name: FileName = .none, isCached: Bool = false) throws(FileError) -> chost_file_attributes {
         var result = chost_file_attributes()
-        try checked(unsafe name.call { name in unsafe chost_file_stat(number, name, &result) })
+        try checked(unsafe name.call { name in unsafe chost_file_stat(number, name, isCached, &result) })
         return result
     }
 }
@@ -62,6 +71,14 @@ final class OpenDescriptor: Sendable {
 extension chost_file_attributes {
     var kind: UInt32 { mode & UInt32(S_IFMT) }
     var isDirectory: Bool { kind == UInt32(S_IFDIR) }
+    /// Whether another file system may begin here than the one that the directory above, of `device`, is on.
+    func mayBeMounted(in device: UInt64) -> Bool {
+        mount == chost_mount_yes || mount == chost_mount_unknown && self.device != device
+    }
+    /// How many processes or devices a host has is not said by what they are listed in.
+    mutating func conceal() {
+        (size, blocks, links) = (0, 0, 2)
+    }
     var isRegular: Bool { kind == UInt32(S_IFREG) }
     var identity: FileIdentity { FileIdentity(device: device, inode: inode) }
     /// When the inode was made, which tells a new one of an old number; 0 where the file system does not say.

@@ -7,6 +7,9 @@ final class SharedDirectory: Sendable {
     let rootAttributes: chost_file_attributes
     /// /proc/self/fd, by which descriptors with O_PATH are opened for real.
     let table: OpenDescriptor
+    /// Of the directory itself.
+    let kind: FileSystemKind
+    private let deviceNodes: UInt64?
     let isReadOnly: Bool
     let options: ShareOptions
     private let user: UInt32
@@ -20,10 +23,12 @@ final class SharedDirectory: Sendable {
         guard opened >= 0 else { throw .opening(path, errno) }
         root = OpenDescriptor(opened)
         do throws(FileError) { rootAttributes = try root.attributes() } catch { throw .unusable(path: path, errno: error.code) }
-        guard !Self.isKernels(root) else { throw .kernelFiles(path: path) }
         let places = unsafe Glibc.open("/proc/self/fd", chost_open_path | O_DIRECTORY | O_CLOEXEC)
         guard places >= 0 else { throw .noProc(errno: errno) }
         table = OpenDescriptor(places)
+        deviceNodes = FileSystemKind.deviceNodes(table)
+        kind = rootAttributes.device == deviceNodes ? .kernels : FileSystemKind(of: root)
+        guard kind != .kernels else { throw .kernelFiles(path: path) }
         self.isReadOnly = isReadOnly
         self.options = options
         user = geteuid()
@@ -49,18 +54,10 @@ final class SharedDirectory: Sendable {
     func hostUser(_ shown: UInt32) -> UInt32 { options.ownership == .userIsRoot && shown == 0 ? user : shown }
     func hostGroup(_ shown: UInt32) -> UInt32 { options.ownership == .userIsRoot && shown == 0 ? group : shown }
 
-    // MARK: What is not for the guest
+    // MARK: File systems
 
-    /// Whether a file is the kernel's own: the memory, descriptors and environment of the host's processes, this one's among
-    /// them, and the settings of its devices. A guest sees where they are mounted, and nothing below.
-    static func isKernels(_ file: OpenDescriptor) -> Bool {
-        switch chost_file_system(file.number) {
-        // In order: proc, sysfs, debugfs, tracefs, cgroup, cgroup2, bpf, securityfs, configfs, efivarfs, selinuxfs, pstore,
-        // binfmt_misc. Source: statfs(2).
-        case 0x9FA0, 0x6265_6572, 0x6462_6720, 0x7472_6163, 0x27_E0EB, 0x6367_7270, 0xCAFE_4A11, 0x7363_6673, 0x6265_6570,
-            0xDE5E_81E4, 0xF97C_FF8C, 0x6165_676C, 0x4249_4E4D:
-            true
-        default: false
-        }
+    /// What a file's file system is, where `attributes` are the file's own. May wait for it.
+    func kind(of file: OpenDescriptor, _ attributes: chost_file_attributes) -> FileSystemKind {
+        attributes.device == deviceNodes ? .kernels : FileSystemKind(of: file)
     }
 }

@@ -112,7 +112,7 @@ extension SocketDevice {
         guard hasRoom(state) else { return refuseConnection(request, &state) }
         let isMade =
             if let service = services[request.destinationPort] {
-                connect(to: service, request, &state)
+                limits.servicePeers.contains(request.sourcePort) && connect(to: service, request, &state)
             } else if let path {
                 connect(toSocketAt: "\(path)_\(request.destinationPort)", request, &state)
             } else {

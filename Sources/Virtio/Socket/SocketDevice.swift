@@ -38,6 +38,8 @@ public final class SocketDevice: VirtioDevice {
         public var acceptTime: UInt64 = 10_000_000_000
         public var closeTime: UInt64 = 10_000_000_000
         public var lingerTime: UInt64 = 30_000_000_000
+        /// Ports of the guest's from which services can be reached. Those below 1024 a guest's kernel gives to root alone.
+        public var servicePeers: ClosedRange<UInt32> = 0...UInt32.max
         public init() {}
     }
 

@@ -16,7 +16,7 @@ package final class AgentSession: @unchecked Sendable {
         case failed(AgentError)
     }
 
-    let condition = Condition()
+    let condition = Monitor()
     let wakeup: WakeupEvent
     private let clock: any MonotonicClock
     private let hostClock = HostClock()
@@ -126,6 +126,8 @@ package final class AgentSession: @unchecked Sendable {
         // What cannot be sent is found out before a number is given away.
         let probe = try HostMessage.start(command: 1, command).encoded()
         return try condition.locked { () throws(AgentError) in
+            // What was said before is still being read; nobody reads what is said now.
+            guard !isMachineAtEnd else { throw end ?? .machineEnded }
             guard case .done = setUpState else { throw end ?? .unsendable("a command is started after the guest's set-up") }
             guard lastNumber < .max else { throw .unsendable("no more commands can be counted") }
             let number = lastNumber + 1
@@ -158,7 +160,7 @@ package final class AgentSession: @unchecked Sendable {
             guard end == nil, !isMachineAtEnd else { return }
             isMachineAtEnd = true
             if control < 0 { finish(.machineEnded) } else { endTime = hostClock.now() }
-            condition.broadcast()
+            condition.wakeAll()
         }
         wakeup.signal()
     }
@@ -240,7 +242,7 @@ package final class AgentSession: @unchecked Sendable {
         processes = [:]
         outgoing = []
         sentCount = 0
-        condition.broadcast()
+        condition.wakeAll()
     }
 
     // MARK: For the serving thread
@@ -264,7 +266,7 @@ package final class AgentSession: @unchecked Sendable {
                 if deadline <= now { process.giveUpStreams() }
                 if process.missingStreams == 0 {
                     processes[number] = nil
-                    condition.broadcast()
+                    condition.wakeAll()
                 }
             }
             defer {
@@ -300,7 +302,7 @@ package final class AgentSession: @unchecked Sendable {
     func connect(_ stream: UInt32, ofCommand number: UInt32, _ descriptor: StreamDescriptor) -> Bool {
         condition.locked {
             guard let stream = GuestStream(rawValue: stream), processes[number]?.connect(stream, descriptor) ?? false else { return false }
-            condition.broadcast()
+            condition.wakeAll()
             return true
         }
     }
@@ -310,7 +312,7 @@ package final class AgentSession: @unchecked Sendable {
         try condition.locked { () throws(AgentViolation) in
             guard end == nil else { return }
             try take(message, kind: kind)
-            condition.broadcast()
+            condition.wakeAll()
         }
     }
 

@@ -168,7 +168,7 @@ package final class GuestProcess: @unchecked Sendable {
     private func ended(_ stream: GuestStream, _ outcome: StreamPump.Outcome) {
         session.condition.locked {
             slots[stream]?.outcome = outcome
-            session.condition.broadcast()
+            session.condition.wakeAll()
         }
     }
 

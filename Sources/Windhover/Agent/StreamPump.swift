@@ -73,7 +73,7 @@ final class StreamPump: @unchecked Sendable {
     private let isTowardsGuest: Bool
     private let wakeup: WakeupEvent
     private let clock = HostClock()
-    private let condition = Condition()
+    private let condition = Monitor()
     // Guarded by the condition.
     private var order = Order.run
     private var outcome: Outcome?
@@ -159,7 +159,7 @@ final class StreamPump: @unchecked Sendable {
         target = nil
         condition.locked {
             outcome = result
-            condition.broadcast()
+            condition.wakeAll()
         }
         onEnd?(result)
         // Whoever made the pump may be kept by it, and keep it.

@@ -24,9 +24,12 @@ final class GuestDevices: Sendable {
         for share in list.shares { devices.append(try Self.share(share, events: events, clock: clock)) }
         if let sockets = list.sockets {
             do throws(SocketError) {
+                var limits = SocketDevice.Limits()
+                limits.servicePeers = 0...1023
                 devices.append(
                     try SocketDevice(
-                        guestCID: sockets.guest, path: sockets.path, services: sockets.services, events: events, clock: clock))
+                        guestCID: sockets.guest, path: sockets.path, services: sockets.services, events: events, clock: clock,
+                        limits: limits))
             } catch {
                 throw RunError(exitStatus: Self.status(of: error), description: error.description)
             }
@@ -88,6 +91,7 @@ final class GuestDevices: Sendable {
         var options = ShareOptions()
         options.caching = share.caching
         options.ownership = share.ownership
+        options.hasExtendedAttributes = share.hasExtendedAttributes
         do throws(ShareError) {
             return try FileSystemDevice(
                 directory: share.path, tag: share.tag, isReadOnly: share.isReadOnly, options: options, events: events, clock: clock)

@@ -24,6 +24,16 @@ public struct ExecShare: Hashable, Sendable {
     public let isReadOnly: Bool
     public let caching: ShareCaching
 
+    /// - Parameters:
+    ///   - directory: of the host's.
+    ///   - path: where the guest finds it: absolute.
+    public init(directory: String, path: String, isReadOnly: Bool = false, caching: ShareCaching = .auto) {
+        self.directory = directory
+        self.path = path
+        self.isReadOnly = isReadOnly
+        self.caching = caching
+    }
+
     static let form = "DIR[:PATH][,readonly][,cache=none|auto|always]"
 }
 

@@ -180,3 +180,35 @@ enum HostFile {
         try remove(source)
     }
 }
+
+extension HostFile {
+    /// The last bytes of a regular file, at most `count`, and its size; nil where it cannot be read.
+    static func end(of path: String, count: Int) -> (bytes: [UInt8], size: UInt64)? {
+        let descriptor = unsafe open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
+        guard descriptor >= 0 else { return nil }
+        defer { close(descriptor) }
+        var status = stat()
+        guard unsafe fstat(descriptor, &status) == 0, status.st_mode & S_IFMT == S_IFREG else { return nil }
+        let size = Int(max(0, status.st_size))
+        var bytes = [UInt8](repeating: 0, count: min(size, count))
+        var filled = 0
+        while filled < bytes.count {
+            let place = off_t(size - bytes.count + filled)
+            let got = unsafe bytes[filled...].withUnsafeMutableBytes { unsafe pread(descriptor, $0.baseAddress, $0.count, place) }
+            if got < 0 && errno == EINTR { continue }
+            guard got > 0 else { break }
+            filled += got
+        }
+        return (Array(bytes.prefix(filled)), UInt64(size))
+    }
+
+    /// Gives back the room of all but a file's last bytes, which reads as zeros from then on, once it takes more than `limit`.
+    /// Whoever writes to it notices nothing.
+    static func releaseBeginning(of path: String, keeping count: UInt64, above limit: UInt64) {
+        guard let facts = facts(path), facts.isRegular, facts.allocated > limit, facts.size > count else { return }
+        let descriptor = unsafe open(path, O_WRONLY | O_CLOEXEC | O_NONBLOCK)
+        guard descriptor >= 0 else { return }
+        defer { close(descriptor) }
+        _ = chost_file_punch(descriptor, 0, facts.size - count)
+    }
+}

@@ -12,8 +12,9 @@ enum GuestCommandLine {
         if !names("console") { words.append("console=ttyS0") }
         // A panicked kernel resets at once, which ends the run with a status of its own.
         if !names("panic") { words.append("panic=-1") }
-        // Where there is no PCI bus a kernel that looks for one complains.
-        if !hasPCI, !names("pci") { words.append("pci=off") }
+        // Where there is no PCI bus: the access mechanism untried, and nothing scanned. `off` would have the kernel complain that
+        // it found no mechanism.
+        if !hasPCI, !names("pci") { words.append("pci=conf1,noearly") }
         if isOurs {
             if !names("quiet"), !names("loglevel"), !names("debug") { words.append("quiet") }
             if hasDisk, !names("windhover.root"), !names("windhover.exec") { words.append("windhover.root=auto") }

@@ -47,6 +47,9 @@ struct AgentGuest: Sendable {
         plan.devices.networks = networks
         if case .directory(let path) = root {
             plan.devices.shares = [SharedDirectoryDevice(path: path, tag: Self.rootTag, isReadOnly: true, ownership: ownership)]
+            // An overlay asks its lower layer for attributes of its own at each look-up: an answer that there are none to ask for
+            // spares all later questions.
+            plan.devices.shares[0].hasExtendedAttributes = false
         }
         for (index, share) in mounted.enumerated() {
             plan.devices.shares.append(

@@ -75,6 +75,14 @@ struct PostMortem {
         }
     }
 
+    /// Why a guest is no more that ended while no command ran.
+    var ended: GuestFailure {
+        let end = machine.wait(until: machine.clock.now())
+        if end?.panic == nil, case .poweredOff = end?.outcome { return died("the guest powered off") }
+        if end?.panic == nil, case .reset = end?.outcome { return died("the guest reset") }
+        return failure(.machineEnded, isUp: true)
+    }
+
     /// The panic that the guest's kernel printed, if it did.
     var panic: GuestFailure? { machine.console.panic.map(panicked) }
 

@@ -96,6 +96,9 @@ final class GuestMachine: @unchecked Sendable {
     /// - Returns: bytes taken; the guest takes the rest when it has read.
     func type(_ bytes: [UInt8]) -> Int { unsafe bytes.withUnsafeBytes { unsafe life?.board.serial.receive($0) ?? 0 } }
 
+    /// Has `statistics` say how things stand now. May take some milliseconds, in which the guest stands still.
+    func refreshStatistics() { life?.run.refreshStatistics() }
+
     var statistics: ExitStatistics { life?.run.statistics ?? ExitStatistics() }
 
     /// On the machine's clock.

@@ -34,6 +34,7 @@ struct SharedDirectoryDevice: Hashable, Sendable {
     var isReadOnly: Bool
     var caching = ShareCaching.auto
     var ownership = ShareOwnership.userIsRoot
+    var hasExtendedAttributes = true
 }
 
 /// The host's ends of the guest's sockets.

@@ -1,7 +1,7 @@
 internal import Machine
 internal import VMCore
 
-/// Numbers of one life of a machine.
+/// Numbers of one life of a machine, from its start to when they were asked for.
 public struct MachineStatistics: Sendable {
     /// Times that a virtual CPU left the guest.
     public let exits: UInt64

@@ -94,34 +94,52 @@ extension VirtualMachine {
         GuestFailure(kind: .notStarted(status: 125), description: "'\(path)' in the guest could not be \(what) to its end (\(exit.shellStatus))")
     }
 
+    /// How long the end of a command that was killed is waited for.
+    private static let patience = Duration.seconds(2)
+
     private func perform(
         _ command: GuestCommand, input: StreamSource?, output: StreamSink?, error: StreamSink?, timeLimit: Duration?
     ) async throws -> GuestExit {
-        let (session, machine) = try running()
+        let (life, session, machine) = try running()
         let process: GuestProcess
         do throws(AgentError) {
             process = try session.start(command)
-            try process.attach(input: input, output: output, error: error)
-        } catch {
-            throw PostMortem(machine: machine).failure(error, isUp: true)
-        }
-        let exit = try await withTaskCancellationHandler {
-            try await Blocking.run { () throws -> GuestExit in
-                let deadline = timeLimit.map { HostClock().now() &+ $0.nanoseconds }
-                do throws(AgentError) {
-                    if let exit = try process.wait(until: deadline) { return exit }
-                    try process.send(signal: SIGKILL)
-                    // What it left in its pipes is of no use to anybody.
-                    _ = try process.wait(until: HostClock().now() &+ 2_000_000_000)
-                    throw .timedOut(waitingFor: "the end of '\(command.arguments.first ?? "")'")
-                } catch {
-                    throw PostMortem(machine: machine).failure(error, isUp: true)
-                }
+            do throws(AgentError) { try process.attach(input: input, output: output, error: error) } catch {
+                try? process.send(signal: SIGKILL)
+                throw error
             }
-        } onCancel: {
-            try? process.send(signal: SIGKILL)
+        } catch {
+            throw await Blocking.run { self.failure(error, life, machine) }
+        }
+        let exit = try await Blocking.run(patience: Self.patience, onCancel: { try? process.send(signal: SIGKILL) }) { () -> GuestExit? in
+            do throws(AgentError) {
+                if let exit = try process.wait(until: timeLimit.map { HostClock().now() &+ $0.nanoseconds }) { return exit }
+                try process.send(signal: SIGKILL)
+                // What it left in its pipes is of no use to anybody.
+                _ = try process.wait(until: HostClock().now() &+ Self.patience.nanoseconds)
+                return nil
+            } catch {
+                throw self.failure(error, life, machine)
+            }
         }
         try Task.checkCancellation()
+        guard let exit else {
+            if let panic = PostMortem(machine: machine).panic { throw panic }
+            throw Self.tooLong(command, timeLimit, [output, error])
+        }
+        // Nobody but `stop` ended it.
+        if case .signal(SIGKILL, _) = exit.cause, life.isStopWanted { throw VirtualMachineError.stopped }
         return exit
+    }
+
+    /// Its time is over; the last of what it said may tell why.
+    private static func tooLong(_ command: GuestCommand, _ limit: Duration?, _ sinks: [StreamSink?]) -> GuestFailure {
+        var text = "'\(Printable.text((command.arguments.first ?? "").utf8))' was killed: it did not end within \(limit.map { "\($0)" } ?? "its time")"
+        for (sink, name) in zip(sinks, ["output", "error output"]) {
+            guard case .collector(let collector) = sink else { continue }
+            let lines = collector.bytes.suffix(4096).split(separator: UInt8(ascii: "\n")).suffix(12)
+            if !lines.isEmpty { text += "; the last of its \(name):\n" + lines.map { "  " + Printable.text($0) }.joined(separator: "\n") }
+        }
+        return GuestFailure(kind: .timedOut, description: text)
     }
 }

@@ -30,25 +30,21 @@ public final class VirtualMachine: Sendable {
         case failed
     }
 
-    /// What a running machine consists of.
-    private struct Life: Sendable {
-        var machine: GuestMachine
-        var session: AgentSession
-        var guest: AgentGuest
-        var watch: Thread?
-        var kernelRelease = ""
-    }
-
     private struct Shared {
         var state = State.stopped
-        var life: Life?
-        var failure: GuestFailure?
+        /// The life that is, or was last; nil after a stop.
+        var life: VirtualMachineLife?
+        /// Of the life before.
+        var record: VirtualMachineLife.Record?
+        var failure: (any Error)?
         var observers: [UInt64: AsyncStream<State>.Continuation] = [:]
         var nextObserver: UInt64 = 0
+        /// They want to look at the state again when it has changed.
+        var waiters: [CheckedContinuation<Void, Never>] = []
     }
 
     public let configuration: VirtualMachineConfiguration
-    /// What the guest's kernel says on its serial console, all lives after another.
+    /// What the guest says on its serial console, all lives after another.
     public let console: Console
     private let logger: Logger
     private let shared = Mutex(Shared())
@@ -67,7 +63,12 @@ public final class VirtualMachine: Sendable {
     deinit {
         let (life, observers) = shared.withLock { ($0.life, Array($0.observers.values)) }
         for observer in observers { observer.finish() }
-        if let life { Self.end(life) }
+        guard let life else { return console.close() }
+        // Whoever held it last is not to wait for the end of threads, of which it may be one.
+        Blocking.start { [console] in
+            life.end()
+            console.close()
+        }
     }
 
     // MARK: State
@@ -89,22 +90,30 @@ public final class VirtualMachine: Sendable {
         return stream
     }
 
-    /// Why the state is `failed`.
-    public var failure: GuestFailure? { shared.withLock { $0.failure } }
+    /// Why the state is `failed`: a `GuestFailure`, or a `ReportableError` for what could not be started.
+    public var failure: (any Error)? { shared.withLock { $0.failure } }
 
-    /// "kvm" or "interpreter"; nil before the first start.
-    public var engine: String? { shared.withLock { $0.life?.machine.engine.name } }
+    /// "kvm" or "interpreter", of this life or the last; nil before the first start.
+    public var engine: String? { record?.engine }
 
     /// Why that engine.
-    public var engineReason: String? { shared.withLock { $0.life?.machine.engine.reason } }
+    public var engineReason: String? { record?.engineReason }
 
-    /// Of the kernel that runs, such as `6.1.0-40-cloud-amd64`.
-    public var kernelRelease: String? { shared.withLock { $0.life?.kernelRelease } }
+    /// Of the kernel that runs or ran, such as `6.1.0-40-cloud-amd64`.
+    public var kernelRelease: String? { record?.kernelRelease }
 
-    /// Numbers of this life so far.
-    public var statistics: MachineStatistics? {
-        guard let machine = shared.withLock({ $0.life?.machine }) else { return nil }
-        return MachineStatistics(machine)
+    private var record: VirtualMachineLife.Record? {
+        let (life, last) = shared.withLock { ($0.life, $0.record) }
+        return life?.record ?? last
+    }
+
+    /// Numbers of this life so far, or of the last; nil before the first start. The guest stands still for an instant.
+    public func statistics() async -> MachineStatistics? {
+        let (life, last) = shared.withLock { ($0.life, $0.record) }
+        return await Blocking.run { () -> VirtualMachineLife.Record? in
+            life?.machine?.refreshStatistics()
+            return life?.record ?? last
+        }?.statistics
     }
 
     /// Goes from one of some states to another.
@@ -121,6 +130,20 @@ public final class VirtualMachine: Sendable {
         guard shared.state != state else { return }
         shared.state = state
         for observer in shared.observers.values { observer.yield(state) }
+        for waiter in shared.waiters { waiter.resume() }
+        shared.waiters = []
+    }
+
+    /// Returns when the state is another one.
+    private func waitForChange(of state: State) async {
+        await withCheckedContinuation { continuation in
+            let hasChanged = shared.withLock { shared in
+                guard shared.state == state else { return true }
+                shared.waiters.append(continuation)
+                return false
+            }
+            if hasChanged { continuation.resume() }
+        }
     }
 
     // MARK: Starting and stopping
@@ -129,152 +152,146 @@ public final class VirtualMachine: Sendable {
     ///
     /// The image that the kernel is of is fetched if it is not there yet.
     /// - Throws: a `ReportableError` for what cannot be started; `GuestFailure` for a guest that did not come up;
-    ///   `VirtualMachineError.wrongState`; `CancellationError`.
+    ///   `VirtualMachineError`: `wrongState`, or `stopped` where it was while it came up; `CancellationError`.
     public func start() async throws {
         try Task.checkCancellation()
         try move(from: [.stopped, .failed], to: .starting)
+        let life = VirtualMachineLife(configuration, console: console, logger: logger)
+        let old = shared.withLock { shared in
+            shared.failure = nil
+            defer { shared.life = life }
+            return shared.life
+        }
+        // A machine that failed still has its disks.
+        if let old { await Blocking.run { old.end() } }
+        life.begin { [weak self, weak life] in
+            if let self, let life { hasEnded(life) }
+        }
         do {
             try await withTaskCancellationHandler {
-                try await Blocking.run { try self.bringUp() }
+                try await life.up.value
             } onCancel: {
-                self.shared.withLock { $0.life }?.machine.requestStop()
+                life.giveUp()
             }
         } catch {
-            let (life, failure) = shared.withLock { shared in
-                defer { shared.life = nil }
-                shared.failure = error as? GuestFailure
-                Self.set(.failed, &shared)
-                return (shared.life, shared.failure)
+            let record = life.record
+            shared.withLock { shared in
+                shared.life = nil
+                shared.record = record
+                shared.failure = life.isStopWanted ? nil : error
+                Self.set(life.isStopWanted ? .stopped : .failed, &shared)
             }
-            if let life { await Blocking.run { Self.end(life) } }
             try Task.checkCancellation()
-            throw failure ?? error
+            throw error
         }
+        shared.withLock { Self.set(.running, &$0) }
+        // It may have ended, or been given up, before that was so.
+        if life.hasEnded { hasEnded(life) }
+        if Task.isCancelled {
+            await stop(grace: .zero)
+            throw CancellationError()
+        }
+        if life.isStopWanted { throw VirtualMachineError.stopped }
     }
 
-    /// On a thread that may block.
-    private func bringUp() throws {
-        let kernel = try GuestKernel.locate(configuration.kernel, modules: configuration.modules, store: ImageStore())
-        let guest = configuration.guest(kernel)
-        let session = try AgentSession(clock: HostClock()) { [logger] in logger.warning("in the guest: \($0)") }
-        let machine = try GuestMachine(guest.plan(session)) { [logger] in logger.warning("\($0)") }
-        console.follow(machine)
-        let material = try guest.material(logger)
-        if let notice = machine.engine.notice { logger.notice("\(notice)") }
-        var life = Life(machine: machine, session: session, guest: guest)
-        shared.withLock { $0.life = life }
-        try machine.start(material)
-        life.watch = Thread(name: "machine-end") { [weak self, console] in
-            let end = machine.wait(until: nil)
-            session.machineEnded()
-            console.end()
-            if end != nil { self?.hasEnded(machine) }
-        }
-        shared.withLock { $0.life = life }
-        let deadline = HostClock().now() &+ configuration.bootTimeLimit.nanoseconds
-        do throws(AgentError) {
-            life.kernelRelease = try session.waitForHello(until: deadline).release
-            try session.setUp(guest.setup(time: HostClock().unixNanoseconds()), until: deadline)
-        } catch {
-            if case .timedOut = error {
-                throw PostMortem(machine: machine).neverUp(within: "\(configuration.bootTimeLimit)")
-            }
-            throw PostMortem(machine: machine).failure(error, isUp: false)
-        }
-        shared.withLock { shared in
-            shared.life = life
-            shared.failure = nil
-            if shared.state == .starting { Self.set(.running, &shared) }
-        }
+    /// The guest's life is over, and nobody here asked for it. On a thread that may block.
+    private func hasEnded(_ life: VirtualMachineLife) {
+        guard let machine = life.machine, !life.isStopWanted else { return }
+        fail(life, PostMortem(machine: machine).ended)
     }
 
-    /// The guest's life is over, and nobody here asked for it.
-    private func hasEnded(_ machine: GuestMachine) {
-        guard state == .running || state == .paused else { return }
-        let failure = PostMortem(machine: machine).failure(.machineEnded, isUp: true)
+    /// The machine is of no use any more.
+    private func fail(_ life: VirtualMachineLife, _ failure: GuestFailure) {
         shared.withLock { shared in
-            guard shared.life?.machine === machine, shared.state == .running || shared.state == .paused else { return }
+            guard shared.life === life, [.running, .pausing, .paused, .resuming].contains(shared.state) else { return }
             shared.failure = failure
             Self.set(.failed, &shared)
         }
     }
 
     /// Ends the guest: its commands are killed, what they wrote to the host's directories and disks is there, and the machine is gone.
-    /// A guest that does not answer is stopped all the same, after `grace`. Of a machine that does not run, nothing.
+    ///
+    /// A guest that does not answer is stopped all the same, after `grace`; a start that is under way is given up. Of a machine
+    /// that does not run it makes a stopped one. A task that is cancelled stops it too.
     public func stop(grace: Duration = .seconds(10)) async {
-        let life = shared.withLock { shared -> Life? in
-            guard let life = shared.life, shared.state != .stopping else { return nil }
-            if shared.state != .failed { Self.set(.stopping, &shared) }
-            return life
+        while true {
+            let (state, life) = shared.withLock { shared -> (State, VirtualMachineLife?) in
+                defer { if ![.stopped, .stopping, .starting].contains(shared.state) { Self.set(.stopping, &shared) } }
+                return (shared.state, shared.life)
+            }
+            switch state {
+            case .stopped: return
+            case .starting:
+                life?.giveUp()
+                await waitForChange(of: .starting)
+            case .stopping: await waitForChange(of: .stopping)
+            case .running, .pausing, .paused, .resuming, .failed:
+                let hadFailed = state == .failed
+                let record = await Blocking.run { () -> VirtualMachineLife.Record? in
+                    if hadFailed { life?.end() } else { life?.shutDown(grace: grace) }
+                    return life?.record
+                }
+                return shared.withLock { shared in
+                    shared.life = nil
+                    shared.record = record ?? shared.record
+                    shared.failure = nil
+                    Self.set(.stopped, &shared)
+                }
+            }
         }
-        guard let life else { return }
-        await Blocking.run {
-            life.machine.resume()
-            if life.guest.writesToHost { try? life.session.shutDown(until: HostClock().now() &+ grace.nanoseconds) }
-            Self.end(life)
-        }
-        shared.withLock { shared in
-            guard shared.life?.machine === life.machine else { return }
-            shared.life = nil
-            Self.set(.stopped, &shared)
-        }
-    }
-
-    private static func end(_ life: Life) {
-        life.machine.requestStop()
-        life.session.close()
-        life.watch?.join()
-        life.machine.close()
     }
 
     /// Presses the power button, for a guest whose system listens to it.
-    public func pressPowerButton() { shared.withLock { $0.life }?.machine.pressPowerButton() }
+    public func pressPowerButton() { shared.withLock { $0.life }?.machine?.pressPowerButton() }
 
-    /// Stops all processors between two instructions. Nothing is lost.
-    /// - Throws: `VirtualMachineError.wrongState` for one that does not run.
+    /// Stops all processors between two instructions. Nothing is lost; commands go on after `resume`.
+    /// - Throws: `VirtualMachineError.wrongState` for one that does not run; what `run` throws for one that ended meanwhile.
     public func pause() async throws {
         try move(from: [.running], to: .pausing)
-        let machine = shared.withLock { $0.life?.machine }
+        let machine = shared.withLock { $0.life }?.machine
         let isStill = await Blocking.run { machine?.pause() ?? false }
-        shared.withLock { shared in
-            if shared.state == .pausing { Self.set(isStill ? .paused : .failed, &shared) }
+        let state = shared.withLock { shared in
+            if shared.state == .pausing { Self.set(isStill ? .paused : .running, &shared) }
+            return shared.state
         }
-        if !isStill { throw VirtualMachineError.wrongState(state) }
+        guard state != .paused else { return }
+        if let failure { throw failure }
+        guard state == .running else { throw VirtualMachineError.wrongState(state) }
+        // The host's KVM kept one: then the others are not to stand still either.
+        machine?.resume()
+        throw VirtualMachineError.timedOut(waitingFor: "the standstill of all processors")
     }
 
     /// Lets a paused machine go on.
+    /// - Throws: `VirtualMachineError.wrongState` for one that is not paused.
     public func resume() async throws {
         try move(from: [.paused], to: .resuming)
-        shared.withLock { $0.life }?.machine.resume()
+        shared.withLock { $0.life }?.machine?.resume()
         shared.withLock { if $0.state == .resuming { Self.set(.running, &$0) } }
     }
 
     // MARK: For commands
 
-    /// The session of a machine that runs.
-    func running() throws -> (session: AgentSession, machine: GuestMachine) {
+    /// The life of a machine that runs.
+    func running() throws -> (life: VirtualMachineLife, session: AgentSession, machine: GuestMachine) {
         let (state, life, failure) = shared.withLock { ($0.state, $0.life, $0.failure) }
         if let failure { throw failure }
-        guard state == .running || state == .paused, let life else { throw VirtualMachineError.wrongState(state) }
-        return (life.session, life.machine)
+        guard [.running, .pausing, .paused, .resuming].contains(state), let life, let session = life.session,
+            let machine = life.machine
+        else { throw VirtualMachineError.wrongState(state) }
+        return (life, session, machine)
     }
-}
 
-/// Why something cannot be done with a virtual machine now.
-public enum VirtualMachineError: Error, Hashable, Sendable, CustomStringConvertible {
-    /// It is in a state in which that has no meaning.
-    case wrongState(VirtualMachine.State)
-    /// What was waited for did not come in time.
-    case timedOut(waitingFor: String)
-    /// The console ended before what was waited for.
-    case consoleEnded(waitingFor: String)
-
-    public var description: String {
-        switch self {
-        case .wrongState(let state): "the virtual machine is \(state.rawValue): that cannot be done now"
-        case .timedOut(let what): "\(what) did not come in time"
-        case .consoleEnded(let what): "the guest ended before \(what) came"
+    /// Why a command has not come to its end. May wait a moment for the guest's last words.
+    func failure(_ error: AgentError, _ life: VirtualMachineLife, _ machine: GuestMachine) -> any Error {
+        if life.isStopWanted { return VirtualMachineError.stopped }
+        let failure = PostMortem(machine: machine).failure(error, isUp: true)
+        if life.isStopWanted { return VirtualMachineError.stopped }
+        switch error {
+        case .machineEnded, .closed, .connectionLost, .violation, .backlog: fail(life, failure)
+        case .timedOut, .setUpFailed, .notStarted, .unsendable, .host: break
         }
+        return failure
     }
 }
 

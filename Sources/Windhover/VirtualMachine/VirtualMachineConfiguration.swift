@@ -1,3 +1,5 @@
+internal import Machine
+internal import VMCore
 internal import Virtio
 
 /// What a virtual machine is to be: a value, to be changed until it is right, and then made a ``VirtualMachine`` of.
@@ -5,7 +7,7 @@ internal import Virtio
 /// ```swift
 /// var configuration = VirtualMachineConfiguration()
 /// configuration.memory = try MemorySize("2G")
-/// configuration.shares = [ExecShare(directory: "/home/me/project", path: "/project")]
+/// configuration.shares = [.init(directory: "/home/me/project", path: "/project")]
 /// let machine = try VirtualMachine(configuration)
 /// ```
 public struct VirtualMachineConfiguration: Hashable, Sendable {
@@ -60,8 +62,17 @@ public struct VirtualMachineConfiguration: Hashable, Sendable {
         guard root != .disk || !disks.isEmpty else {
             throw ConfigurationError.impossible("the root is to be a disk, and there is none: add one to disks")
         }
-        for (index, share) in shares.enumerated() where shares[..<index].contains(where: { $0.path == share.path }) {
-            throw ConfigurationError.impossible("two directories are to be at '\(share.path)': give each a place of its own")
+        for share in shares {
+            guard share.path.hasPrefix("/"), !share.path.utf8.contains(0) else {
+                throw ConfigurationError.malformed("the place of a share in the guest, '\(share.path)', is no absolute path: give one, such as /mnt")
+            }
+            guard ExecConfiguration.absolute(share.path, from: "/") != "/" else {
+                throw ConfigurationError.impossible("a directory cannot be in the place of the root: root = .directory(...) does that")
+            }
+        }
+        let places = shares.map { ExecConfiguration.absolute($0.path, from: "/") }
+        for (index, place) in places.enumerated() where places[..<index].contains(place) {
+            throw ConfigurationError.impossible("two directories are to be at '\(place)': give each a place of its own")
         }
         guard disks.count + networks.count + shares.count < RunConfiguration.maximumDevices else {
             throw ConfigurationError.impossible(
@@ -75,6 +86,17 @@ public struct VirtualMachineConfiguration: Hashable, Sendable {
 }
 
 extension VirtualMachineConfiguration {
+    /// Sees that the host has what is to execute the guest.
+    ///
+    /// - Throws: a `ReportableError`: KVM is insisted on, and cannot be used. There is always an engine for `auto` and `interpreter`.
+    public func checkEngine() throws {
+        guard engine == .kvm else { return }
+        do throws(EngineError) { _ = try EngineSelection(engine.request) } catch { throw RunError(error) }
+    }
+
+    /// Whether anything of the host's may have been written when the guest ends.
+    var writesToHost: Bool { shares.contains { !$0.isReadOnly } || !disks.isEmpty }
+
     func guest(_ kernel: GuestKernel) -> AgentGuest {
         AgentGuest(
             kernel: kernel, root: root, writesThrough: writesThroughToDisk, shares: shares, disks: disks, networks: networks,

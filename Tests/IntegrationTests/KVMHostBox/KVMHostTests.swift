@@ -1,5 +1,5 @@
 import Testing
-import WindhoverTesting
+import MonitorTesting
 
 extension SlowTiers {
     /// The KVM engine on AMD-V and on VT-x, wherever the tests run: each box boots once, and each of its scenarios is

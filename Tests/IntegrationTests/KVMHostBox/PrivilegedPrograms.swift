@@ -1,4 +1,4 @@
-import WindhoverTesting
+import MonitorTesting
 
 extension Scenario {
     /// Final states of privileged programs: the box's processor against the interpreter, which runs them in this process.

@@ -1,7 +1,7 @@
 import Glibc
 import Testing
 import VMCore
-import WindhoverTesting
+import MonitorTesting
 
 @testable import Virtio
 

@@ -2,7 +2,7 @@ import CHost
 import Glibc
 import Testing
 import VMCore
-import WindhoverTesting
+import MonitorTesting
 
 @testable import Virtio
 
@@ -67,6 +67,7 @@ import WindhoverTesting
         let first = try wait(owner: 2)
         let second = try wait(owner: 3)
         for _ in 0..<5 {
+            try client.sync(file.node, opened.handle)
             #expect(try client.lookUp(1, "f").node == file.node, "the one thread is free")
             clock.advance(by: 20_000_000)
         }
@@ -83,7 +84,8 @@ import WindhoverTesting
 
         // No more than so many wait, and none for ever.
         for owner in 10..<42 as Range<UInt64> { _ = try wait(owner: owner) }
-        _ = try client.lookUp(1, "f")
+        // The one thread has had them all before this.
+        try client.sync(file.node, opened.handle)
         let over = try wait(owner: 99)
         #expect(try client.wait(for: 1).map(\.unique) == [over])
         clock.advance(by: 61_000_000_000)
@@ -91,7 +93,7 @@ import WindhoverTesting
 
         // A reset forgets those who wait.
         _ = try wait(owner: 50)
-        _ = try client.lookUp(1, "f")
+        try client.sync(file.node, opened.handle)
         try client.restart()
         clock.advance(by: 61_000_000_000)
         rig.events.run()

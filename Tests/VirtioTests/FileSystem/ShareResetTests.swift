@@ -1,7 +1,7 @@
 import Glibc
 import Testing
 import VMCore
-import WindhoverTesting
+import MonitorTesting
 
 @testable import Virtio
 
@@ -69,6 +69,42 @@ import WindhoverTesting
         #expect(try rig.client.driver.queues[1].completions().isEmpty)
         held.isSet = true
         #expect(try rig.client.wait(for: 1).map(\.error) == [0])
+    }
+
+    /// The host does not let go of any thread: there is one more for those who have nothing to do with what hangs.
+    @Test func threadsThatAreHeldUp() throws {
+        let rig = try ShareRig { $0.threads = 2 }
+        let client = rig.client
+        var held: [StopFlag] = []
+        for _ in 0..<5 {
+            let opened = try client.openDirectory(1)
+            held.append(try hold(rig, opened.handle))
+            try readSlowly(rig, opened.handle)
+        }
+        // Two of them have the threads, the others wait behind. So does a change, for a while.
+        let asked = try client.post(9, node: 1, Bytes(UInt32(0o755), UInt32(0)).bytes + Array("d\0".utf8), room: 128)
+        let queue = client.driver.queues[1]
+        rig.events.run()
+        usleep(20_000)
+        rig.events.run()
+        #expect(try queue.completions().isEmpty && Tree.kind(rig.tree.share + "/d") == 0)
+        var answered: [UInt64] = []
+        for _ in 0..<1000 where answered.isEmpty {
+            rig.events.clock.advance(by: 10_000_000)
+            rig.events.run()
+            usleep(1000)
+            for done in try queue.completions() {
+                var answer = Cursor(done.bytes)
+                answer.place = 8
+                answered.append(answer.next(UInt64.self))
+            }
+        }
+        #expect(answered == [asked] && Tree.kind(rig.tree.share + "/d") == S_IFDIR)
+        for flag in held { flag.isSet = true }
+        #expect(try client.wait(for: 5).map(\.error) == [0, 0, 0, 0, 0])
+        // None too many stays, and all works as before.
+        for _ in 0..<20 { try client.removeDirectory(1, try { _ = try client.makeDirectory(1, "e"); return "e" }()) }
+        #expect(try client.allEntries(1).count == 3)
     }
 
     /// A host that hangs holds up a reset for so long and no longer; what comes next waits until it is over.

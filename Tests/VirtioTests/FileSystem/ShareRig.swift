@@ -2,7 +2,7 @@ import CHost
 import Glibc
 import Testing
 import VMCore
-import WindhoverTesting
+import MonitorTesting
 
 @testable import Virtio
 

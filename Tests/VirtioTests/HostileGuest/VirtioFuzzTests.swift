@@ -1,5 +1,5 @@
 import Testing
-import WindhoverTesting
+import MonitorTesting
 
 @testable import Virtio
 
@@ -12,7 +12,7 @@ import WindhoverTesting
     @Test(arguments: places) func anyDriver(place: HostilePlace) throws {
         let fuzzer = VirtioFuzzer(seed: 20_26, subject: place.subject.make, transport: place.kind.driver)
         // Connections take their time.
-        let cases: UInt64 = place.subject == .socket ? 60 : 12
+        let cases: UInt64 = place.subject == .share ? 120 : place.subject == .socket ? 60 : 12
         try fuzzer.run(count: cases)
         #expect(fuzzer.cases == cases)
         // That it comes to something: devices that do nothing prove nothing.
@@ -27,7 +27,9 @@ import WindhoverTesting
             case .console: ["bytesSent", "bytesReceived"]
             case .balloon: ["bytesInflated", "bytesReleased", "bytesReported"]
             case .socket: ["connections", "bytesToHost", "resets"]
+            case .share: ["requests", "errors", "bytesRead", "bytesWritten"]
             }
+        #expect(fuzzer.counts["escapes", default: 0] == 0)
         for name in work { #expect(fuzzer.counts[name, default: 0] > 0, "\(name)") }
     }
 }

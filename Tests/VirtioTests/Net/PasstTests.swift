@@ -1,7 +1,7 @@
 import Foundation
 import Testing
 import VMCore
-import WindhoverTesting
+import MonitorTesting
 
 @testable import Virtio
 

@@ -1,6 +1,6 @@
 import Glibc
 import Testing
-import WindhoverTesting
+import MonitorTesting
 
 @testable import Virtio
 

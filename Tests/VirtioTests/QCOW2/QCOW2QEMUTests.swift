@@ -1,6 +1,6 @@
 import Foundation
 import Testing
-import WindhoverTesting
+import MonitorTesting
 
 @testable import Virtio
 

@@ -1,5 +1,5 @@
 import Testing
-import WindhoverTesting
+import MonitorTesting
 
 @testable import Windhover
 

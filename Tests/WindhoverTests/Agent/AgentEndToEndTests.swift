@@ -2,7 +2,7 @@ import CHost
 import Glibc
 import Machine
 import Testing
-import WindhoverTesting
+import MonitorTesting
 
 @testable import Windhover
 

@@ -3,7 +3,7 @@ import Machine
 import Synchronization
 import Testing
 import VMCore
-import WindhoverTesting
+import MonitorTesting
 
 @testable import Windhover
 

@@ -1,7 +1,7 @@
 import Glibc
 import Machine
 import Testing
-import WindhoverTesting
+import MonitorTesting
 
 @testable import Windhover
 
@@ -196,7 +196,7 @@ final class FakeAgent: @unchecked Sendable {
 
 /// Runs something on a thread of its own, and waits for what comes of it.
 final class Background<Result: Sendable>: @unchecked Sendable {
-    private let condition = Condition()
+    private let condition = Monitor()
     private var result: Result?
 
     init(_ body: @escaping @Sendable () -> Result) {
@@ -204,7 +204,7 @@ final class Background<Result: Sendable>: @unchecked Sendable {
             let result = body()
             condition.locked {
                 self.result = result
-                condition.broadcast()
+                condition.wakeAll()
             }
         }?.detach()
     }

@@ -2,7 +2,7 @@ import Glibc
 import Machine
 import Synchronization
 import Testing
-import WindhoverTesting
+import MonitorTesting
 
 @testable import Windhover
 

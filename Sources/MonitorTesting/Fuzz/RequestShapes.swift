@@ -7,11 +7,14 @@ struct RequestShapes {
     /// Ports, guest's and host's, of packets that came on a socket device, and what they asked for.
     private var heard: [(guest: UInt32, host: UInt32, operation: UInt16)] = []
 
+    private var share = ShareShapes()
+
     init(_ kind: DeviceKind) { self.kind = kind }
 
     mutating func begin(_ features: FeatureSet) {
         self.features = features
         heard = []
+        share.begin()
     }
 
     /// A request that a device in order answers at once, with no features but the version: its queue and its parts.
@@ -23,7 +26,7 @@ struct RequestShapes {
         case .console: (1, [[0x78]], [])
         case .balloon: (0, [Self.little(0x300 as UInt32)], [])
         case .socket: (1, [packet(guest: 9, host: 9, operation: 3, count: 0)], [])
-        case .fileSystem: nil
+        case .fileSystem: (1, [ShareShapes.simplest], [120])
         }
     }
 
@@ -36,12 +39,16 @@ struct RequestShapes {
         case .console: return console(queue, &random)
         case .balloon: return balloon(queue, &random)
         case .socket: return socket(queue, &random)
-        case .fileSystem: return ([], 0)
+        case .fileSystem: return share.make(queue: queue, &random)
         }
     }
 
+    /// Takes out of a request what the host would be worse for, after something was changed in it.
+    func tame(_ bytes: inout [UInt8]) { if kind == .fileSystem { ShareShapes.tame(&bytes) } }
+
     /// Notes what came back, so that it can be answered.
     mutating func hear(_ completion: DriverQueue.Completion, on queue: UInt16) {
+        if kind == .fileSystem { share.hear(Array(completion.bytes.prefix(Int(completion.written)))) }
         guard kind == .socket, queue == 0, completion.written >= 44, completion.bytes.count >= 44 else { return }
         func word(_ place: Int) -> UInt32 {
             (0..<4).reduce(0) { $0 | UInt32(completion.bytes[place + $1]) << UInt32(8 * $1) }

@@ -4,7 +4,7 @@ internal import VMCore
 extension ConformanceCase {
     static let state: [ConformanceCase] = [
         generalRegisters, systemRegisters, modelSpecificRegisters, extendedRegisters, debugRegisters, guestSeesState,
-        stateAfterAccess, resumedElsewhere,
+        taskPriority, stateAfterAccess, resumedElsewhere,
     ]
 
     private static func distinctRegisters() -> GeneralRegisters {
@@ -202,6 +202,38 @@ extension ConformanceCase {
             try expectEqual(hex(end.r15), hex(~state.general.r15), "R15 as the guest left it")
             try expectEqual(hex(end.rsi), hex(state.general.rsi &* 2 &+ 1), "RSI as the guest left it")
             try expectEqual(end.rflags & 1, 1, "CF as the guest left it")
+        }
+    }()
+
+    /// CR8, which where there is a local APIC is its task priority register.
+    private static let taskPriority: ConformanceCase = {
+        let code = Snippet(
+            bits: 64,
+            """
+            movq %cr8, %rax
+            movq %rax, 0x20000
+            movl $5, %eax
+            movq %rax, %cr8
+            movq %cr8, %rbx
+            outb %al, $0x10
+            """,
+            [
+                0x44, 0x0F, 0x20, 0xC0, 0x48, 0x89, 0x04, 0x25, 0x00, 0x00, 0x02, 0x00, 0xB8, 0x05, 0x00, 0x00,
+                0x00, 0x44, 0x0F, 0x22, 0xC0, 0x44, 0x0F, 0x20, 0xC3, 0xE6, 0x10,
+            ])
+        return ConformanceCase("CR8: set, seen by the guest, changed by it", [code]) { factory in
+            let machine = try ConformanceMachine(factory)
+            let vcpu = try machine.boot(code)
+            var state = try vcpu.state()
+            state.system.cr8 = 9
+            // The same register, and both are set.
+            if state.localAPIC.count > 0x80 { state.localAPIC[0x80] = 0x90 }
+            try vcpu.setState(state)
+            try expectEqual(try vcpu.state().system.cr8, 9, "CR8 as it was set")
+            let end = try machine.runToEnd(vcpu)
+            try expectEqual(try machine.load(UInt64.self, at: 0x20000), 9, "CR8 as the guest found it")
+            try expectEqual(end.general.rbx, 5, "CR8 as the guest read it back")
+            try expectEqual(end.system.cr8, 5, "CR8 as the guest left it")
         }
     }()
 

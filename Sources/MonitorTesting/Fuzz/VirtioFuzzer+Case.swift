@@ -160,6 +160,7 @@ extension VirtioFuzzer {
                 for _ in 0..<(1 + random.below(3)) { bytes[random.below(bytes.count)] = UInt8(random.below(256)) }
             }
             if random.oneIn(16) { bytes.removeLast(random.below(bytes.count + 1)) }
+            requests.tame(&bytes)
             if random.oneIn(16) { room = max(0, room + random.below(1024) - 512) }
             var readable: [(address: GuestAddress, count: Int)] = []
             let cuts = random.oneIn(3) ? 1 + random.below(3) : 0

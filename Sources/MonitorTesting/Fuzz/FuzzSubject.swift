@@ -19,6 +19,8 @@ public enum FuzzSubject: String, CaseIterable, Sendable {
     case console
     case balloon
     case socket
+    /// A shared directory, which the host changes now and then.
+    case share
 
     public func make(_ events: ManualEvents, _ random: inout SeededRandom) throws -> VirtioFuzzer.Subject {
         switch self {
@@ -37,6 +39,7 @@ public enum FuzzSubject: String, CaseIterable, Sendable {
         case .console: try console(events, &random)
         case .balloon: balloon(events, &random)
         case .socket: try socket(events, &random)
+        case .share: try share(events, &random)
         }
     }
 
@@ -196,5 +199,26 @@ public enum FuzzSubject: String, CaseIterable, Sendable {
                 if random.oneIn(64) { device?.resetTransport() }
                 host.stir(&random)
             }, settle: { host.drain() }, counts: { [("bytes that the host got", host.received)] })
+    }
+
+    // MARK: Shared directories
+
+    private func share(_ events: ManualEvents, _ random: inout SeededRandom) throws -> VirtioFuzzer.Subject {
+        let tree = try FuzzShare()
+        var options = ShareOptions()
+        options.caching = ShareCaching.allCases[random.below(3)]
+        options.ownership = ShareOwnership.allCases[random.below(2)]
+        options.hasExtendedAttributes = !random.oneIn(4)
+        options.sharesLocks = random.oneIn(2)
+        options.queueCount = 1 + (random.oneIn(3) ? random.below(3) : 0)
+        options.queueSize = 1 << UInt16(3 + random.below(6))
+        options.threads = 1 + random.below(3)
+        options.descriptorLimit = 16 + random.below(100)
+        options.inodeLimit = 8 + random.below(200)
+        let device = try FileSystemDevice(
+            directory: tree.path, tag: "fuzz", isReadOnly: random.oneIn(6), options: options, events: events, clock: events.clock)
+        return VirtioFuzzer.Subject(
+            device, stir: { random in tree.stir(&random) },
+            counts: { [("escapes", tree.isContained ? 0 : 1)] })
     }
 }
