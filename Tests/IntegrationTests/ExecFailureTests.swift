@@ -90,9 +90,9 @@ extension SlowTiers {
                 result.error.contains("panicked: Kernel panic - not syncing: Attempted to kill init! exitcode=0x00004000"), "\(result.summary)")
         }
 
-        /// A kernel that waits for a disk for ever.
+        /// A kernel that waits for a disk for ever, and speaks from its beginning.
         @Test func aKernelThatHangs() async throws {
-            let options = ["--append", "rdinit=/nosuch root=/dev/nowhere rootwait loglevel=7"]
+            let options = ["--append", "rdinit=/nosuch root=/dev/nowhere rootwait loglevel=7 earlyprintk=ttyS0"]
             let result = try await Exec.run(options + ["--boot-timeout", "6s"], ["true"])
             #expect(result.status == 70, "\(result.summary)")
             #expect(

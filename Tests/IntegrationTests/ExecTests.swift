@@ -64,8 +64,8 @@ extension SlowTiers {
                 echo x > /dev/null && echo y >&2
                 """
             let result = try await Exec.run(
-                ["--root", root, "--user", "tester", "--workdir", "/work", "--env", "COLOUR=blue", "--env", "PATH=/bin"],
-                ["sh", "-c", script], environment: ["HOME": "/elsewhere"])
+                ["--root", root, "--user", "tester", "--workdir", "/work", "--env", "COLOUR=blue", "--env", "PATH=/bin", "--env", "HOME=/no"],
+                ["sh", "-c", script])
             #expect(result.status == 0 && result.error == "y\n", "\(result.summary)")
             let owner = "\(getuid()):\(getgid())"
             #expect(
@@ -256,7 +256,8 @@ extension SlowTiers {
             #expect(child.expect("40 120", within: 30), "\(child.text)")
             child.type("\u{3}")
             #expect(child.expect("interrupted", within: 30), "\(child.text)")
-            child.type("~~ is one\r")
+            // A line begins behind a line's end.
+            child.type("\r~~ is one\r")
             #expect(child.expect("got <~ is one>", within: 30), "\(child.text)")
             #expect(!child.isCooked)
             child.type("end\r")
