@@ -23,7 +23,7 @@ func failure<Failure: Error>(_ body: () throws(Failure) -> some Any) -> Failure?
     func refusesOtherForms(text: String) throws {
         let error = try #require(failure { () throws(ConfigurationError) in try MemorySize(text) })
         #expect(error.exitStatus == .usage)
-        #expect(error.description.contains(text))
+        #expect(error.description.contains("'\(text)'"))
         #expect(!error.description.contains("\n"))
     }
 

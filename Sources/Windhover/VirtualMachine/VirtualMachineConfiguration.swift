@@ -7,7 +7,7 @@ internal import Virtio
 /// ```swift
 /// var configuration = VirtualMachineConfiguration()
 /// configuration.memory = try MemorySize("2G")
-/// configuration.shares = [.init(directory: "/home/me/project", path: "/project")]
+/// configuration.shares.append(ExecShare(directory: "/home/me/project", path: "/project"))
 /// let machine = try VirtualMachine(configuration)
 /// ```
 public struct VirtualMachineConfiguration: Hashable, Sendable {
