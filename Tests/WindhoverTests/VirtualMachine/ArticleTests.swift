@@ -33,12 +33,12 @@ private func options(_ machine: VirtualMachine) async throws -> CommandResult {
     options.user = "nobody"
     options.input = Array("one\ntwo\n".utf8)
     options.timeLimit = .seconds(10)
-    let result = try await machine.run(["wc", "-l"], options)
+    let result = try await machine.run("wc", "-l", options: options)
     return result
 }
 
 private func files(_ machine: VirtualMachine, _ configuration: inout VirtualMachineConfiguration) async throws -> [UInt8] {
-    configuration.shares = [.init(directory: "/home/me/results", path: "/results")]
+    configuration.shares.append(ExecShare(directory: "/home/me/results", path: "/results"))
     try await machine.write(Array("vm.swappiness = 10\n".utf8), to: "/etc/sysctl.d/test.conf")
     let log = try await machine.read("/var/log/dmesg")
     return log
