@@ -1,12 +1,12 @@
+import Foundation
 import Testing
 import Windhover
 import WindhoverTesting
 
-/// The program that was built, where it lies: the guest's root is the host's, so it is there too.
+/// The program that was built, beside the tests' own. The guest's root is the host's, so it is there too.
 private let program: String = {
-    let tests = CommandLine.arguments[0]
-    // Beside the tests' own; on Linux these are a file of the same directory.
-    return tests.prefix(upTo: tests.lastIndex(of: "/") ?? tests.startIndex) + "/address"
+    let tests = (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")) ?? ""
+    return URL(fileURLWithPath: tests).deletingLastPathComponent().appendingPathComponent("address").path
 }()
 
 /// One kernel for all of these: they leave each other alone, and each has an interface's address of its own.
