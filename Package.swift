@@ -32,6 +32,9 @@ let interpreter: [SwiftSetting] = strict + [
     .unsafeFlags(["-O", "-wmo", "-num-threads", "2", "-disable-batch-mode"], .when(configuration: .debug)),
 ]
 
+/// What runs once: options, images, tests' files. The binary that ships has a bar for its size, and this has none for its speed.
+let small: [SwiftSetting] = strict + [.unsafeFlags(["-Osize"], .when(configuration: .release))]
+
 let package = Package(
     name: "windhover",
     products: [
@@ -76,7 +79,7 @@ let package = Package(
                 "Machine", "Devices", "Virtio", "Boot", "VMCore", "CHost", "CBuiltinGuest", "CGuestAgent", "CCompression",
                 .product(name: "Logging", package: "swift-log"),
             ],
-            swiftSettings: strict),
+            swiftSettings: small),
         // For the tests of others: it imports Swift Testing, which a program of ours must not need.
         .target(name: "WindhoverTesting", dependencies: ["Windhover"], swiftSettings: strict),
         // For our own.
@@ -90,7 +93,7 @@ let package = Package(
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
             ],
-            swiftSettings: strict),
+            swiftSettings: small),
 
         // The conformance suite where there is no test runner: in the boxes of Tests/IntegrationTests/rig.
         .executableTarget(name: "conformance", dependencies: ["MonitorTesting"], swiftSettings: strict),
