@@ -118,7 +118,7 @@ struct ExecFileOptions: ParsableArguments {
 
     @Option(
         parsing: .unconditionalSingleValue,
-        help: ArgumentHelp("A directory that is written through: DIR[:PATH][,readonly]; may be repeated.", valueName: "dir"))
+        help: ArgumentHelp("A directory that is written through: DIR[:PATH][,readonly], or DIR:TAG, which is /mnt/TAG; may be repeated.", valueName: "dir"))
     var share: [String] = []
 
     @Option(

@@ -34,7 +34,7 @@ public struct ExecShare: Hashable, Sendable {
         self.caching = caching
     }
 
-    static let form = "DIR[:PATH][,readonly][,cache=none|auto|always]"
+    static let form = "DIR[:TAG or PATH][,readonly][,cache=none|auto|always]"
 }
 
 /// A run of one command in a machine of its own, which makes sense in itself. Whether the host can do it, and whether its
@@ -146,10 +146,11 @@ public struct ExecConfiguration: Hashable, Sendable {
         if let colon = directory.lastIndex(of: ":") {
             let place = String(directory[directory.index(after: colon)...])
             directory = String(directory[..<colon])
-            guard place.hasPrefix("/"), !place.utf8.contains(0) else {
-                throw .malformed("--share: the place in the guest, '\(place)', is no absolute path: its form is \(ExecShare.form)")
+            guard !place.isEmpty, !place.utf8.contains(0), place.hasPrefix("/") || !place.contains("/") else {
+                throw .malformed("--share: '\(place)' is neither an absolute path of the guest's nor a tag: its form is \(ExecShare.form)")
             }
-            path = absolute(place, from: "/")
+            // A tag alone is where it is looked for.
+            path = absolute(place, from: "/mnt")
         }
         guard !directory.isEmpty else { throw .malformed("--share names no directory: its form is \(ExecShare.form)") }
         directory = absolute(directory, from: here)

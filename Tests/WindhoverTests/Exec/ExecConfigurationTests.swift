@@ -49,7 +49,7 @@ import Testing
 
     @Test(arguments: [
         ("out", "/home/me/project/out", "/home/me/project/out", false), ("/srv/data,readonly", "/srv/data", "/srv/data", true),
-        ("../a:/b", "/home/me/a", "/b", false), ("x:y:/z/../w/", "/home/me/project/x:y", "/w", false),
+        ("../a:/b", "/home/me/a", "/b", false), ("x:y:/z/../w/", "/home/me/project/x:y", "/w", false), ("data:code,readonly", "/home/me/project/data", "/mnt/code", true),
     ])
     func sharesAreAtTheirPlaces(text: String, directory: String, path: String, isReadOnly: Bool) throws {
         let share = try #require(try configuration { $0.shares = [text] }.shares.first)
@@ -79,7 +79,7 @@ import Testing
     @Test(arguments: [
         ("no command", Windhover.ExitStatus.usage, "exec wants a command"), ("empty command", .usage, "the command is empty"),
         ("empty root", .usage, "--root names no directory"), ("share without directory", .usage, "--share names no directory"),
-        ("relative place", .usage, "'b', is no absolute path"), ("share as root", .badConfiguration, "in the place of the root"),
+        ("relative place", .usage, "'b/c' is neither an absolute path"), ("share as root", .badConfiguration, "in the place of the root"),
         ("two shares", .badConfiguration, "at '/b'"), ("cache", .usage, "cache takes none, auto or always, not 'much'"),
         ("environment", .usage, "--env wants NAME=VALUE, not '=x'"), ("user", .usage, "--user names nobody"),
         ("tty", .usage, "--tty takes auto, always or never, not 'maybe'"), ("timeout", .usage, "--timeout wants a time"),
@@ -94,7 +94,7 @@ import Testing
             case "empty command": options.command = [""]
             case "empty root": options.root = ""
             case "share without directory": options.shares = [":/x"]
-            case "relative place": options.shares = ["a:b"]
+            case "relative place": options.shares = ["a:b/c"]
             case "share as root": options.shares = ["a:/"]
             case "two shares": options.shares = ["a:/b", "c:/b"]
             case "cache": options.shares = ["a,cache=much"]
