@@ -75,6 +75,7 @@ public final class ExecRun: @unchecked Sendable {
         let ending = converse(session, machine, guest, deadline: deadline, &progress)
         var (result, word) = ExecJudgement(configuration: configuration).judge(ending)
         result.notes += progress.notes
+        if progress.isIncomplete, result.status == 0 { result.status = ExitStatus.guestCrashed.rawValue }
         Terminal.restore()
         if !machine.close() { logger.warning("the host's KVM does not let a vCPU go; it ends with this process") }
         if let file = statisticsFile {
@@ -126,7 +127,7 @@ public final class ExecRun: @unchecked Sendable {
             progress.start = clock.now()
             guard let exit = try process.wait(until: deadline) else { throw .timedOut(waitingFor: "the command's end") }
             progress.notes = process.lostOutput
-            if guest.writesToHost { try session.shutDown(until: clock.now() &+ Self.shutDownTime) }
+            if guest.writesToHost { giveBack(session, &progress) }
             return .exited(exit)
         } catch {
             if let signal = shared.withLock({ $0.interruption }) { return .interrupted(signal) }
@@ -135,6 +136,14 @@ public final class ExecRun: @unchecked Sendable {
             // Its own limit, or the one of the guest's start.
             if isUp || deadline.map({ $0 <= clock.now() }) ?? false { return death.panic.map { .failed($0) } ?? .timedOut }
             return .failed(death.neverUp(within: "\(configuration.bootTimeout) (--boot-timeout)"))
+        }
+    }
+
+    /// Has the guest write what it still keeps of the host's files. The command has ended, and its status stands.
+    private func giveBack(_ session: AgentSession, _ progress: inout ExecProgress) {
+        do throws(AgentError) { try session.shutDown(until: clock.now() &+ Self.shutDownTime) } catch {
+            progress.isIncomplete = true
+            progress.notes.append("some of what the command wrote may not be there: \(error)")
         }
     }
 
@@ -221,6 +230,8 @@ struct ExecProgress {
     var start: UInt64?
     /// What of the command's output was lost, a line each.
     var notes: [String] = []
+    /// Whether the guest did not say that all it wrote is with the host.
+    var isIncomplete = false
 
     init(started: UInt64) { self.started = started }
 
