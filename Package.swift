@@ -84,7 +84,7 @@ let package = Package(
         .target(name: "WindhoverTesting", dependencies: ["Windhover"], swiftSettings: strict),
         // For our own.
         .target(
-            name: "MonitorTesting", dependencies: ["VMCore", "PCI", "Virtio", "Machine", "KVM", "SoftCPU", "Windhover", "X86", "CNative"],
+            name: "MonitorTesting", dependencies: ["VMCore", "PCI", "Virtio", "Machine", "KVM", "SoftCPU", "Windhover", "X86", "CHost", "CNative"],
             swiftSettings: strict),
         .executableTarget(
             name: "hover",

@@ -16,6 +16,7 @@ package enum Exclusions {
         case .rdpkru, .wrpkru: "changes the protection of the executor's own memory"
         case .int1: "is re-injected by hypervisors, with another RIP"
         case .vmfunc, .skinit: "belongs to a hypervisor below the host"
+        case .iretq where HostVendor.current == .intel: "may not come to an end on Intel's processors"
         default: nil
         }
     }
@@ -26,6 +27,7 @@ package enum Exclusions {
     /// Whether a case may be made of this encoding: false for those on which processors differ.
     static func allows(_ instruction: Instruction) -> Bool {
         let long = instruction.mode == .bits64
+        if HostVendor.current == .intel, HostVendor.intelDiffers(instruction) != nil { return false }
         switch instruction.mnemonic {
         case .call, .jmp, .ret, .loop, .loope, .loopne, .jcxz, .jecxz, .jrcxz, .jo, .jno, .jb, .jae, .je, .jne, .jbe, .ja, .js, .jns, .jp,
             .jnp, .jl, .jge, .jle, .jg:
