@@ -144,7 +144,7 @@ struct ExecMachineOptions: ParsableArguments {
     @Option(help: ArgumentHelp("What executes the guest: auto, kvm or interpreter.", valueName: "engine"))
     var engine = ExecOptions().engine
 
-    @Option(help: ArgumentHelp("How the guest reaches its devices: pci or mmio.", valueName: "how"))
+    @Option(help: ArgumentHelp("How the guest reaches its devices: auto (mmio for linux, pci for others), pci or mmio.", valueName: "how"))
     var transport = ExecOptions().transport
 }
 

@@ -118,7 +118,7 @@ public struct ExecConfiguration: Hashable, Sendable {
         memory = try MemorySize(options.memory)
         cpus = try RunConfiguration.cpus(options.cpus)
         engine = try RunConfiguration.choice(options.engine, of: "--engine")
-        transport = try RunConfiguration.choice(options.transport, of: "--transport")
+        transport = options.transport == "auto" ? kernel.usualTransport : try RunConfiguration.choice(options.transport, of: "--transport")
         timeout = try options.timeout.map { text throws(ConfigurationError) in try TimeLimit(text) }
         bootTimeout = try TimeLimit(options.bootTimeout, of: "--boot-timeout")
         if options.consoleLog == "" { throw .malformed("--console-log names no file") }

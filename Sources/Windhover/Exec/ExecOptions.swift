@@ -15,7 +15,8 @@ public struct ExecOptions: Hashable, Sendable {
     public var memory = "1G"
     public var cpus = "1"
     public var engine = "auto"
-    public var transport = "pci"
+    /// `auto`, or a transport.
+    public var transport = "auto"
     public var timeout: String?
     public var bootTimeout = "2m"
     public var consoleLog: String?

@@ -15,6 +15,10 @@ public enum KernelChoice: Hashable, Sendable {
     /// A file: a bzImage or a vmlinux.
     case path(String)
 
+    /// How its guests reach their devices if nothing else is said. Behind PCI there are a bus to be walked and three drivers more to be
+    /// loaded; but not every kernel has the driver of memory-mapped ones.
+    var usualTransport: VirtioTransport { self == .linux ? .mmio : .pci }
+
     /// `linux`, `host`, or a path; a file of one of these names is `./linux`.
     public init(_ text: String) {
         switch text {

@@ -29,7 +29,8 @@ public struct VirtualMachineConfiguration: Hashable, Sendable {
     public var cpuCount = 1
     /// What executes the guest.
     public var engine = EngineChoice.auto
-    public var transport = VirtioTransport.pci
+    /// nil: the one with which the kernel comes up faster.
+    public var transport: VirtioTransport?
     /// How long the guest may take to come up.
     public var bootTimeLimit = Duration.seconds(120)
     /// Whether the kernel says on its console only what matters: faster.
@@ -101,6 +102,6 @@ extension VirtualMachineConfiguration {
         AgentGuest(
             kernel: kernel, root: root, writesThrough: writesThroughToDisk, shares: shares, disks: disks, networks: networks,
             ownership: ownership == .same ? .same : .userIsRoot, memory: memory, cpus: cpuCount, engine: engine,
-            transport: transport, append: commandLine, isQuiet: isConsoleQuiet)
+            transport: transport ?? self.kernel.usualTransport, append: commandLine, isQuiet: isConsoleQuiet)
     }
 }

@@ -30,6 +30,14 @@ import Testing
         #expect(configuration.bootTimeout.milliseconds == 120_000)
     }
 
+    @Test func devicesAreWhereTheKernelFindsThem() throws {
+        #expect(try configuration { _ in }.transport == .mmio)
+        #expect(try configuration { $0.kernel = "./bzImage" }.transport == .pci)
+        #expect(try configuration { $0.kernel = "host" }.transport == .pci)
+        #expect(try configuration { $0.transport = "pci" }.transport == .pci)
+        #expect(refusal { $0.transport = "isa" }?.description.contains("--transport takes") == true)
+    }
+
     @Test func writesGoThroughWhereTheyAreLet() throws {
         let here = try configuration { $0.readWrite = true }
         #expect(here.shares == [ExecShare(directory: "/home/me/project", path: "/home/me/project", isReadOnly: false, caching: .auto)])
