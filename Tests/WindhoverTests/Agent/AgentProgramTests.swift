@@ -194,7 +194,7 @@ import Testing
         session.start(1, AgentCommand("cat"))
         try session.wait("three streams") { $0.streams.count == 3 }
         let outcome = try session.run(
-            2, AgentCommand(shell: "for fd in 3 4 5 6 7 8 9; do readlink /proc/$$/fd/$fd; done; grep -E 'SigBlk|SigIgn' /proc/$$/status"))
+            2, AgentCommand(shell: "for fd in 3 4 5 6 7 8 9; do readlink /proc/$$/fd/$fd; done; exec grep -E 'SigBlk|SigIgn' /proc/self/status"))
         let lines = outcome.text.split(separator: "\n")
         #expect(lines.count == 2, "\(lines)")
         #expect(lines.contains("SigBlk:\t0000000000000000"))
