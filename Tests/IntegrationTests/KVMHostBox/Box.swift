@@ -33,11 +33,19 @@ enum Box: String, CaseIterable, Sendable {
         }
     }
 
-    /// Seconds of the host for the whole of a box.
+    /// Seconds of the host for the whole of a box, which has other tests beside it.
     var deadline: Int {
         switch self {
-        case .amd: 1200
+        case .amd: 2400
         case .intel: 3600
+        }
+    }
+
+    /// How far it stands back for others. Bochs counts instructions for time and does not notice; QEMU's guest has a clock that goes on.
+    var niceness: Int {
+        switch self {
+        case .amd: 5
+        case .intel: 15
         }
     }
 
@@ -173,8 +181,17 @@ struct BoxBoot: Sendable {
     /// Seconds of the host, from the box's power-on to its report.
     var seconds: Double
 
-    private static let amd = Task { try await boot(.amd) }
-    private static let intel = Task { try await boot(.intel) }
+    private static let amd = Task.detached { try await boot(.amd) }
+    private static let intel = Task.detached { try await boot(.intel) }
+
+    /// Boots it, unless that is done or this host lacks something for it. Nobody waits.
+    static func begin(_ box: Box) {
+        guard box.missing == nil else { return }
+        switch box {
+        case .amd: _ = amd
+        case .intel: _ = intel
+        }
+    }
 
     /// Boots it at the first call; later ones wait for the same boot.
     static func of(_ box: Box) async throws -> BoxBoot {
@@ -213,10 +230,8 @@ struct BoxBoot: Sendable {
         let serial = "\(root).serial"
         try parts.layOut(scenarios, at: root)
         let kernel = parts.image.files.kernel
-        try await OtherTests.finish(within: 1200)
-        // Nobody's builds are to wait for an emulator.
         let result = try await ChildProcess.run(
-            ["nice", "-n", "10", BoxParts.scripts + "/boot", box.rawValue, kernel, root, serial, "\(box.deadline)"],
+            ["nice", "-n", "\(box.niceness)", BoxParts.scripts + "/boot", box.rawValue, kernel, root, serial, "\(box.deadline)"],
             environment: ["BOX_MEMORY": "\(box.memory)"], deadline: Double(box.deadline + 60))
         let text = (FileManager.default.contents(atPath: serial)).map { String(decoding: $0, as: UTF8.self) } ?? ""
         let report = BoxReport(text)

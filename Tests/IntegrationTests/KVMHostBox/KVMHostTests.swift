@@ -1,6 +1,18 @@
 import Testing
 import MonitorTesting
 
+/// A test of what a box reports. Such a box boots as soon as it is known that the test is to run, beside those that come before it:
+/// a box is minutes of one processor.
+struct BoxTrait: TestTrait {
+    var box: Box
+
+    func prepare(for test: Test) async throws { BoxBoot.begin(box) }
+}
+
+extension Trait where Self == BoxTrait {
+    static func reported(by box: Box) -> Self { Self(box: box) }
+}
+
 extension SlowTiers {
     /// The KVM engine on AMD-V and on VT-x, wherever the tests run: each box boots once, and each of its scenarios is
     /// a test here.
@@ -16,9 +28,9 @@ extension SlowTiers {
             }
         }
 
-        @Test(arguments: Row.all(in: .amd)) func amd(_ row: Row) async throws { try await check(row) }
+        @Test(.reported(by: .amd), arguments: Row.all(in: .amd)) func amd(_ row: Row) async throws { try await check(row) }
 
-        @Test(arguments: Row.all(in: .intel)) func intel(_ row: Row) async throws { try await check(row) }
+        @Test(.reported(by: .intel), arguments: Row.all(in: .intel)) func intel(_ row: Row) async throws { try await check(row) }
 
         private func check(_ row: Row) async throws {
             let boot = try await Self.boot(row.box)
@@ -62,9 +74,11 @@ extension SlowTiers {
             }
         }
 
-        @Test(arguments: ConformanceRow.all(in: .amd)) func amdConforms(_ row: ConformanceRow) async throws { try await check(row) }
+        @Test(.reported(by: .amd), arguments: ConformanceRow.all(in: .amd))
+        func amdConforms(_ row: ConformanceRow) async throws { try await check(row) }
 
-        @Test(arguments: ConformanceRow.all(in: .intel)) func intelConforms(_ row: ConformanceRow) async throws { try await check(row) }
+        @Test(.reported(by: .intel), arguments: ConformanceRow.all(in: .intel))
+        func intelConforms(_ row: ConformanceRow) async throws { try await check(row) }
 
         private func check(_ row: ConformanceRow) async throws {
             let boot = try await Self.boot(row.box)
