@@ -2,7 +2,7 @@ import Testing
 import MonitorTesting
 
 /// Privileged programs: what makes them, what compares them, and that the interpreter's answers depend on nothing else.
-/// The comparison with a processor is KVMHostTests'.
+/// The comparison with a processor is VirtualHostTests'.
 @Suite struct ControlStateTests {
     private static func machine(_ reference: ControlReference = .exact) throws -> ControlMachine {
         try ControlMachine(.interpreter(localAPICs: false), reference: reference)

@@ -15,8 +15,8 @@ extension Trait where Self == BoxTrait {
 
 extension SlowTiers {
     /// The KVM engine on AMD-V and on VT-x, wherever the tests run: each box boots once, and each of its scenarios is
-    /// a test here.
-    @Suite(.serialized) struct KVMHostTests {
+    /// a test here. Tests run in the order of their files' names: this file comes behind those whose tests the boxes run beside.
+    @Suite(.serialized) struct VirtualHostTests {
         struct Row: Sendable, CustomTestStringConvertible {
             var box: Box
             var number: Int
@@ -138,7 +138,7 @@ extension SlowTiers {
         #expect(!other.mayHaveLapsed(result("a word\n"), in: .amd))
         #expect(other.mayHaveLapsed(result("a word\n", status: 1), in: .amd))
         #expect(other.mayHaveLapsed(result(""), in: .amd))
-        let row = SlowTiers.KVMHostTests.ConformanceRow(box: .amd, engine: "kvm", conformance: "one case")
+        let row = SlowTiers.VirtualHostTests.ConformanceRow(box: .amd, engine: "kvm", conformance: "one case")
         #expect(row.line(in: "x\nfailed\tkvm\tone case\twhy\n") == ["failed", "kvm", "one case", "why"])
         #expect(row.line(in: "passed\tinterpreter\tone case\t\n") == nil)
     }
