@@ -15,16 +15,15 @@ public struct CrystalRatio: Equatable, Sendable {
     /// The fraction nearest to a TSC of `kilohertz`.
     public init(kilohertz: UInt32) {
         let wanted = UInt64(kilohertz)
-        var best: (numerator: UInt64, denominator: UInt64) = (0, 1)
-        var least = UInt64.max
+        var best: (numerator: UInt64, denominator: UInt64, error: UInt64) = (0, 1, .max)
         for denominator in 1...2000 as ClosedRange<UInt64> {
             let numerator = (wanted &* denominator &+ 500_000) / 1_000_000
             if numerator > 4294 { break }
-            let rate = numerator &* UInt64(Self.crystal) / denominator
-            let error = rate > wanted &* 1000 ? rate &- wanted &* 1000 : wanted &* 1000 &- rate
-            if numerator > 0, error < least {
-                least = error
-                best = (numerator, denominator)
+            // In kHz, this denominator times over: less than 2^33, so that no product is too large, and nothing is divided.
+            let (rate, meant) = (numerator &* 1_000_000, wanted &* denominator)
+            let error = rate > meant ? rate &- meant : meant &- rate
+            if numerator > 0, best.numerator == 0 || error &* best.denominator < best.error &* denominator {
+                best = (numerator, denominator, error)
             }
         }
         numerator = UInt32(truncatingIfNeeded: best.numerator)

@@ -76,7 +76,7 @@ extension GuestMemory {
         _ range: Range<UInt64>, of file: Range<UInt64>, host: UnsafeMutableRawPointer, _ parts: inout AddressRanges
     ) -> Bool {
         let splits = file.lowerBound < range.lowerBound && range.upperBound < file.upperBound
-        guard !splits || parts.ranges.count < Self.mostFileParts else { return false }
+        guard !splits || parts.count < Self.mostFileParts else { return false }
         let count = Int(range.upperBound &- range.lowerBound)
         let mapped = unsafe mmap(
             host, count, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0)

@@ -10,18 +10,38 @@ public import VMCore
 /// A turn is the descriptors and alarms that are ready, then the work that was asked for by then. Nobody has the thread for long:
 /// what that work asks for is done a turn later.
 public final class EventLoop: EventService, @unchecked Sendable {
+    private struct Watch {
+        let token: UInt64
+        let handler: @Sendable (Readiness) -> Void
+    }
+
     private struct State {
         /// Those that are armed, and no others: a machine that is gone leaves none behind.
         var alarms: [LoopAlarm] = []
         var posted: [@Sendable () -> Void] = []
         var due: [LoopWork] = []
-        var watches: [UInt64: @Sendable (Readiness) -> Void] = [:]
+        /// In the order of their tokens. Not a dictionary: to make its type at run time, the runtime looks through every conformance
+        /// in the program, which a start would have to wait for.
+        var watches: [Watch] = []
         var nextToken: UInt64 = 2
         var stopping = false
         /// What the timer descriptor is set to, so that it is set only when the earliest deadline changes.
         var armed: UInt64?
         /// A wake-up is on its way already.
         var woken = false
+
+        func index(of token: UInt64) -> Int? {
+            var (low, high) = (0, watches.count)
+            while low < high {
+                let middle = (low + high) / 2
+                if watches[middle].token < token { low = middle + 1 } else { high = middle }
+            }
+            return low < watches.count && watches[low].token == token ? low : nil
+        }
+
+        mutating func removeWatch(_ token: UInt64) {
+            if let index = index(of: token) { watches.remove(at: index) }
+        }
     }
 
     private let clock: any MonotonicClock
@@ -137,11 +157,11 @@ public final class EventLoop: EventService, @unchecked Sendable {
         let token = state.withLock { state in
             let token = state.nextToken
             state.nextToken &+= 1
-            state.watches[token] = handler
+            state.watches.append(Watch(token: token, handler: handler))
             return token
         }
         guard control(EPOLL_CTL_ADD, descriptor, token, readiness) else {
-            state.withLock { $0.watches[token] = nil }
+            state.withLock { $0.removeWatch(token) }
             return nil
         }
         if readiness.isEmpty { change(descriptor, token: token, to: []) }
@@ -160,7 +180,7 @@ public final class EventLoop: EventService, @unchecked Sendable {
 
     public func unwatch(_ descriptor: Int32, token: UInt64) {
         _ = control(EPOLL_CTL_DEL, descriptor, token, [])
-        state.withLock { $0.watches[token] = nil }
+        state.withLock { $0.removeWatch(token) }
     }
 
     private func control(_ operation: Int32, _ descriptor: Int32, _ token: UInt64, _ readiness: Readiness) -> Bool {
@@ -244,7 +264,7 @@ public final class EventLoop: EventService, @unchecked Sendable {
                 case Self.wakeupToken:
                     drain(wakeup)
                 default:
-                    let handler = state.withLock { $0.watches[token] }
+                    let handler = state.withLock { state in state.index(of: token).map { state.watches[$0].handler } }
                     unsafe handler?(Readiness(rawValue: event.events))
                 }
             }

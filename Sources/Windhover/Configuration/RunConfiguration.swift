@@ -140,7 +140,7 @@ public struct RunConfiguration: Hashable, Sendable {
             throw .malformed("--initrd needs a kernel: name one with --kernel, or an IMAGE such as linux")
         }
         initrd = options.initrd
-        append = options.append.joined(separator: " ")
+        append = String(words: options.append)
         guard !append.utf8.contains(0) else {
             throw .malformed("--append holds a zero byte, which would end the kernel's command line there")
         }

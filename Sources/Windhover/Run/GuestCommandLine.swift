@@ -24,6 +24,6 @@ enum GuestCommandLine {
             }
         }
         if !append.isEmpty { words.append(append) }
-        return words.joined(separator: " ")
+        return String(words: words)
     }
 }
