@@ -264,7 +264,7 @@ public final class GuestRun: @unchecked Sendable {
         _ outcome: MachineOutcome, timedOut: Bool, interruption: Interruption?, panic: String?
     ) -> (RunResult, String) {
         if case .signal(let number) = interruption {
-            return (RunResult(status: 128 + number, signal: number), "signal")
+            return (RunResult(status: ShellStatus.signal(number), signal: number), "signal")
         }
         if case .left = interruption { return (RunResult(status: 0), "left") }
         if let panic {

@@ -140,8 +140,7 @@ final class TestChild {
         kill(-process, SIGKILL)
         unsafe _ = waitpid(process, &ending, 0)
         isReaped = true
-        let signal = ending & 0x7F
-        status = signal == 0 ? ending >> 8 & 0xFF : 128 + signal
+        status = ShellStatus.child(ending)
         let rest = read(limit: Self.readLimit)
         closePipe()
         if line.starts(with: Self.complaintStart) { complaint = text(line.dropFirst(Self.complaintStart.count)) }
