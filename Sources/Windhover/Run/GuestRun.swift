@@ -271,7 +271,7 @@ public final class GuestRun: @unchecked Sendable {
             if case .poweredOff = outcome {} else {
                 return (
                     RunResult(
-                        status: ExitStatus.guestPanicked.rawValue, message: "the guest's kernel panicked: \(panic)"),
+                        status: ExitStatus.guestPanicked.rawValue, message: "the guest's kernel panicked: \(PlainText.line(panic.utf8))"),
                     "panic"
                 )
             }

@@ -14,7 +14,7 @@ import MonitorTesting
         let hello = Background { try? session.waitForHello(until: after(10)) }
         let agent = FakeAgent(session)
         agent.say(.hello(AgentHello(release: "6.1.0\u{1B}[2J", processors: 3)))
-        #expect(hello.wait() == AgentHello(release: "6.1.0[2J", processors: 3))
+        #expect(hello.wait() == AgentHello(release: "6.1.0", processors: 3))
 
         let setUp = Background { agentError { () throws(AgentError) in try session.setUp(GuestSetup(unixNanoseconds: 5), until: nil) } }
         #expect(agent.hear()?.kind == 129)
