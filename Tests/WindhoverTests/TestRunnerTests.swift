@@ -1,35 +1,9 @@
 import Glibc
+import MonitorTesting
 import Synchronization
 import Testing
 
 @testable import Windhover
-
-/// What stands in for `hover exec`: runs the command on the host, with `$stats` and `$console` for what exec would write there.
-enum FakeExec {
-    static let script = #"""
-        #!/bin/sh
-        while [ "$1" != -- ]; do
-          case $1 in
-            --stats) stats=$2 ;;
-            --console-log) console=$2 ;;
-          esac
-          shift
-        done
-        shift
-        say() { printf '{"outcome":"%s","exitStatus":%d,"engine":"interpreter","wallSeconds":0.1}' "$1" "$2" >"$stats"; }
-        export stats console
-        "$@"
-        status=$?
-        [ -e "$stats" ] || say exited $status
-        exit $status
-        """#
-
-    /// A command that ends as a guest would: its outcome, its status, and what hover says.
-    static func ending(_ outcome: String, _ status: Int, _ complaint: String = "") -> String {
-        (complaint.isEmpty ? "" : "echo 'hover: \(complaint)' >&2; ")
-            + "echo '{\"outcome\":\"\(outcome)\",\"exitStatus\":\(status),\"more\":[1]}' >$stats; exit \(status)"
-    }
-}
 
 @Suite struct TestRunnerTests {
     let directory = TemporaryDirectory()
