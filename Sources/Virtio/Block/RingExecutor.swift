@@ -24,8 +24,8 @@ internal import VMCore
         /// With the kernel, or queued for it.
         var inFlight = 0
         /// For which there is no room yet.
-        var backlog = RequestList()
-        var finished = RequestList()
+        var backlog = RequestList<BlockRequest>()
+        var finished = RequestList<BlockRequest>()
         var isDraining = false
         /// Something was queued since the last entry.
         var hasQueued = false
