@@ -124,7 +124,7 @@ let package = Package(
             swiftSettings: testing),
         .testTarget(
             name: "DifferentialTests", dependencies: ["MonitorTesting", "X86", "CNative"], exclude: ["soak.sh"], swiftSettings: testing),
-        .testTarget(name: "HoverTests", dependencies: ["hover", "Windhover", "CHost"], swiftSettings: testing),
+        .testTarget(name: "HoverTests", dependencies: ["hover", "Windhover", "MonitorTesting", "CHost"], swiftSettings: testing),
         .testTarget(
             name: "IntegrationTests",
             dependencies: ["MonitorTesting", "Boot", "Machine", "Windhover", "WindhoverTesting", "KVM", "VMCore", "hover"],

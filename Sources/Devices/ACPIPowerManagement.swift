@@ -26,12 +26,10 @@ public final class ACPIPowerManagement: BusDevice {
     private struct State {
         var chip: ACPIPowerManagementChip
         var isHigh = false
-        var alarm: (any Alarm)?
-        var armed: UInt64?
+        var alarm = StandingAlarm()
     }
 
-    private let clock: any MonotonicClock
-    private let start: UInt64
+    private let time: CrystalTime
     private let sci: any InterruptLine
     private let machine: any MachineControl
     private let state: Mutex<State>
@@ -45,20 +43,18 @@ public final class ACPIPowerManagement: BusDevice {
         sci: any InterruptLine, machine: any MachineControl, clock: any MonotonicClock, alarms: any AlarmService,
         timerIs32Bit: Bool = true, softOffSleepType: UInt8 = ACPIPowerManagement.softOffSleepType
     ) {
-        self.clock = clock
+        time = CrystalTime(.powerManagementTimer, on: clock)
         self.sci = sci
         self.machine = machine
-        start = clock.now()
         state = Mutex(
             State(
                 chip: ACPIPowerManagementChip(
                     timerIs32Bit: timerIs32Bit, softOffSleepType: softOffSleepType, resetValue: Self.resetValue)))
         let alarm = alarms.makeAlarm { [weak self] in self?.alarmFired() }
-        state.withLock { $0.alarm = alarm }
+        state.withLock { $0.alarm.connect(alarm) }
     }
 
-    // An armed alarm is the event loop's until it fires.
-    deinit { state.withLock { $0.alarm }?.set(deadline: nil) }
+    deinit { state.withLock { $0.alarm.cancel() } }
 
     /// Presses and releases the power button: the guest is asked, not forced, to power off. Any thread.
     public func pressPowerButton() { change { $0.raise(.powerButton) } }
@@ -70,45 +66,32 @@ public final class ACPIPowerManagement: BusDevice {
     public func raiseGeneralEvent(_ number: UInt8) { change { $0.raiseGeneralEvent(number) } }
 
     public func read(offset: UInt64, width: AccessWidth) -> UInt64 {
-        change { $0.read(offset: offset, count: width.bytes, at: tick()) }
+        change { $0.read(offset: offset, count: width.bytes, at: time.tick) }
     }
 
     public func write(offset: UInt64, width: AccessWidth, value: UInt64) {
-        let effects = change { $0.write(value, offset: offset, count: width.bytes, at: tick()) }
+        let effects = change { $0.write(value, offset: offset, count: width.bytes, at: time.tick) }
         if effects.contains(.powerOff) { machine.request(.powerOff) }
         if effects.contains(.reset) { machine.request(.reset) }
     }
 
     private func alarmFired() {
-        // It is spent: whatever comes next must be set, even for the same moment.
-        state.withLock { $0.armed = nil }
+        state.withLock { $0.alarm.fired() }
         change { _ in }
-    }
-
-    private func tick() -> UInt64 {
-        let now = clock.now()
-        return TickRate.powerManagementTimer.ticks(after: now &- min(now, start))
     }
 
     /// Does something to the chip as of now, then brings SCI and the alarm in step with it.
     @discardableResult
     private func change<Result: Sendable>(_ body: (inout ACPIPowerManagementChip) -> Result) -> Result {
         state.withLock { state in
-            state.chip.advance(to: tick())
+            state.chip.advance(to: time.tick)
             let result = body(&state.chip)
             let interrupt = state.chip.interrupt
             if interrupt != state.isHigh {
                 state.isHigh = interrupt
                 sci.setLevel(interrupt)
             }
-            let deadline = state.chip.nextInterrupt.flatMap { tick in
-                let due = start.addingReportingOverflow(TickRate.powerManagementTimer.nanoseconds(toReach: tick))
-                return due.overflow ? nil : due.partialValue
-            }
-            if deadline != state.armed {
-                state.armed = deadline
-                state.alarm?.set(deadline: deadline)
-            }
+            state.alarm.set(state.chip.nextInterrupt.flatMap(time.moment))
             return result
         }
     }

@@ -18,90 +18,72 @@ public final class IntervalTimer: BusDevice {
         var chip = PIT8254()
         /// OUT 0 is high from power-on, which is no event: the line hears of it only when it falls or rises.
         var isHigh = true
-        var alarm: (any Alarm)?
-        var armed: UInt64?
+        var alarm = StandingAlarm()
         /// The earliest moment for the next alarm.
         var notBefore: UInt64 = 0
     }
 
-    private let clock: any MonotonicClock
-    private let start: UInt64
+    private let time: CrystalTime
     private let line: any InterruptLine
     private let state = Mutex(State())
 
     /// - Parameter line: IRQ0. Left alone until OUT 0 first changes, so that a machine does not start with a tick.
     public init(line: any InterruptLine, clock: any MonotonicClock, alarms: any AlarmService) {
-        self.clock = clock
+        time = CrystalTime(.intervalTimer, on: clock)
         self.line = line
-        start = clock.now()
         let alarm = alarms.makeAlarm { [weak self] in self?.alarmFired() }
-        state.withLock { $0.alarm = alarm }
+        state.withLock { $0.alarm.connect(alarm) }
     }
 
-    // An armed alarm is the event loop's until it fires.
-    deinit { state.withLock { $0.alarm }?.set(deadline: nil) }
+    deinit { state.withLock { $0.alarm.cancel() } }
 
     public func read(offset: UInt64, width: AccessWidth) -> UInt64 {
         state.withLock { state in
-            let now = clock.now()
             let (value, effects) = state.chip.read(
-                register: UInt8(truncatingIfNeeded: offset & 3), at: tick(at: now))
-            settle(&state, effects, now: now)
+                register: UInt8(truncatingIfNeeded: offset & 3), at: time.tick)
+            settle(&state, effects)
             return UInt64(value)
         }
     }
 
     public func write(offset: UInt64, width: AccessWidth, value: UInt64) {
         state.withLock { state in
-            let now = clock.now()
             let effects = state.chip.write(
-                UInt8(truncatingIfNeeded: value), register: UInt8(truncatingIfNeeded: offset & 3), at: tick(at: now))
-            settle(&state, effects, now: now)
+                UInt8(truncatingIfNeeded: value), register: UInt8(truncatingIfNeeded: offset & 3), at: time.tick)
+            settle(&state, effects)
         }
     }
 
     /// Drives GATE 2.
     func setSpeakerGate(_ isHigh: Bool) {
         state.withLock { state in
-            let now = clock.now()
-            let effects = state.chip.setGate(isHigh, counter: 2, at: tick(at: now))
-            settle(&state, effects, now: now)
+            let effects = state.chip.setGate(isHigh, counter: 2, at: time.tick)
+            settle(&state, effects)
         }
     }
 
     /// OUT 2, and the refresh signal, which turns over every 18 ticks (about 15 microseconds) as on a PC/AT.
     func speakerInputs() -> (out: Bool, refresh: Bool) {
         state.withLock { state in
-            let now = clock.now()
-            let tick = tick(at: now)
-            settle(&state, state.chip.advance(to: tick), now: now)
+            let tick = time.tick
+            settle(&state, state.chip.advance(to: tick))
             return (state.chip.out(counter: 2), (tick / 18) & 1 != 0)
         }
     }
 
     private func alarmFired() {
         state.withLock { state in
-            let now = clock.now()
-            state.armed = nil
+            let now = time.now
+            state.alarm.fired()
             state.notBefore = now.addingReportingOverflow(Self.minimumAlarmInterval).partialValue
-            settle(&state, state.chip.advance(to: tick(at: now)), now: now)
+            settle(&state, state.chip.advance(to: time.tick(at: now)))
         }
     }
 
-    private func tick(at now: UInt64) -> UInt64 { TickRate.intervalTimer.ticks(after: now &- min(now, start)) }
-
     /// Brings the line and the alarm in step with the chip.
-    private func settle(_ state: inout State, _ effects: PIT8254.Effects, now: UInt64) {
+    private func settle(_ state: inout State, _ effects: PIT8254.Effects) {
         drive(&state, rose: effects.rose(0))
-        var deadline: UInt64?
-        if let tick = state.chip.nextRise(counter: 0) {
-            let due = start.addingReportingOverflow(TickRate.intervalTimer.nanoseconds(toReach: tick))
-            if !due.overflow { deadline = max(due.partialValue, state.notBefore) }
-        }
-        if deadline != state.armed {
-            state.armed = deadline
-            state.alarm?.set(deadline: deadline)
-        }
+        state.alarm.set(state.chip.nextRise(counter: 0).flatMap(time.moment).map { max($0, state.notBefore) })
     }
 
     /// The one place that drives IRQ0. A fall that nobody saw is made up for, so that each delivery is an edge.

@@ -24,8 +24,6 @@ public struct PS2Keyboard: Sendable {
 
     public init() {}
 
-    public var hasOutput: Bool { !output.isEmpty }
-
     /// Takes the next byte it sends.
     public mutating func next() -> UInt8? {
         guard let entry = output.popFirst() else { return nil }

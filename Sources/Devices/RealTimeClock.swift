@@ -14,12 +14,10 @@ public final class RealTimeClock: BusDevice {
         var chip: CMOSRTC
         var index: UInt8 = 0
         var isHigh = false
-        var alarm: (any Alarm)?
-        var armed: UInt64?
+        var alarm = StandingAlarm()
     }
 
-    private let clock: any MonotonicClock
-    private let start: UInt64
+    private let time: CrystalTime
     private let line: any InterruptLine
     private let state: Mutex<State>
 
@@ -31,9 +29,8 @@ public final class RealTimeClock: BusDevice {
         line: any InterruptLine, clock: any MonotonicClock, wallClock: any WallClock, alarms: any AlarmService,
         memoryBelow4GiB: UInt64 = 0, memoryFrom4GiB: UInt64 = 0
     ) {
-        self.clock = clock
+        time = CrystalTime(.realTimeClock, on: clock)
         self.line = line
-        start = clock.now()
         let (seconds, nanoseconds) = CalendarDate.floorDivide(wallClock.unixNanoseconds(), 1_000_000_000)
         var chip = CMOSRTC(
             secondsSince1970: seconds,
@@ -41,16 +38,15 @@ public final class RealTimeClock: BusDevice {
         chip.setMemorySize(low: memoryBelow4GiB, high: memoryFrom4GiB)
         state = Mutex(State(chip: chip))
         let alarm = alarms.makeAlarm { [weak self] in self?.alarmFired() }
-        state.withLock { $0.alarm = alarm }
+        state.withLock { $0.alarm.connect(alarm) }
     }
 
-    // An armed alarm is the event loop's until it fires.
-    deinit { state.withLock { $0.alarm }?.set(deadline: nil) }
+    deinit { state.withLock { $0.alarm.cancel() } }
 
     public func read(offset: UInt64, width: AccessWidth) -> UInt64 {
         guard offset & 1 != 0 else { return 0xFF }
         return state.withLock { state in
-            let value = state.chip.read(state.index, at: tick())
+            let value = state.chip.read(state.index, at: time.tick)
             settle(&state)
             return UInt64(value)
         }
@@ -63,22 +59,17 @@ public final class RealTimeClock: BusDevice {
                 state.index = value & 0x7F
                 return
             }
-            state.chip.write(value, state.index, at: tick())
+            state.chip.write(value, state.index, at: time.tick)
             settle(&state)
         }
     }
 
     private func alarmFired() {
         state.withLock { state in
-            state.armed = nil
-            state.chip.advance(to: tick())
+            state.alarm.fired()
+            state.chip.advance(to: time.tick)
             settle(&state)
         }
-    }
-
-    private func tick() -> UInt64 {
-        let now = clock.now()
-        return TickRate.realTimeClock.ticks(after: now &- min(now, start))
     }
 
     /// Brings the line and the alarm in step with the chip.
@@ -88,13 +79,6 @@ public final class RealTimeClock: BusDevice {
             state.isHigh = interrupt
             line.setLevel(interrupt)
         }
-        let deadline = state.chip.nextInterrupt.flatMap { tick in
-            let due = start.addingReportingOverflow(TickRate.realTimeClock.nanoseconds(toReach: tick))
-            return due.overflow ? nil : due.partialValue
-        }
-        if deadline != state.armed {
-            state.armed = deadline
-            state.alarm?.set(deadline: deadline)
-        }
+        state.alarm.set(state.chip.nextInterrupt.flatMap(time.moment))
     }
 }

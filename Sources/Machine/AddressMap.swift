@@ -18,7 +18,6 @@ public import VMCore
 public enum AddressMap {
     // MARK: Memory-mapped
     public static let ioapic = GuestAddress(0xFEC0_0000)
-    public static let ioapicSize: UInt64 = 0x1000
     public static let localAPIC = GuestAddress(0xFEE0_0000)
     /// Four pages: the identity map's page and the three of the task state segment.
     public static let realModePages = GuestAddress(0xFFFB_C000)

@@ -1,5 +1,3 @@
-internal import CHost
-internal import Glibc
 internal import Synchronization
 internal import VMCore
 
@@ -8,26 +6,10 @@ internal import VMCore
 final class Doorbells: Sendable {
     private struct Entry {
         var doorbell: Doorbell
-        var event: Event
+        /// Held by its watcher, too: a guest takes its doorbells away at any moment, also while the event loop answers one, and the
+        /// number must not be another descriptor's by then.
+        var event: WakeupEvent
         var token: UInt64
-    }
-
-    /// An eventfd, open as long as its watcher may still look at it: a guest takes its doorbells away at any moment, also while
-    /// the event loop answers one, and the number must not be another descriptor's by then.
-    private final class Event: Sendable {
-        let descriptor: Int32
-
-        init?() {
-            descriptor = eventfd(0, chost_eventfd_flags)
-            guard descriptor >= 0 else { return nil }
-        }
-
-        deinit { close(descriptor) }
-
-        func clear() {
-            var count: UInt64 = 0
-            _ = unsafe Glibc.read(descriptor, &count, 8)
-        }
     }
 
     private let engine: any Engine
@@ -43,7 +25,7 @@ final class Doorbells: Sendable {
     /// - Returns: whether the engine rings it. A host without descriptors left is no reason to stop: the bus does it.
     @discardableResult
     func add(_ doorbell: Doorbell, _ handler: @escaping @Sendable () -> Void) -> Bool {
-        guard let event = Event(), engine.attach(doorbell, to: event.descriptor) else { return false }
+        guard let event = WakeupEvent(), engine.attach(doorbell, to: event.descriptor) else { return false }
         let token = events.watch(event.descriptor, for: .readable) { _ in
             event.clear()
             handler()

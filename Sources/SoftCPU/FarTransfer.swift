@@ -60,7 +60,7 @@ extension CPU {
             return .branch
         }
         let (segment, descriptor) = try checkCode(selector)
-        if segment.isSystem { return try jumpSystem(selector, descriptor) }
+        if segment.isSystem { return try transferSystem(selector, descriptor, .jump) }
         try checkDirect(segment, selector)
         try checkTarget(offset, segment)
         try markAccessed(selector, descriptor)
@@ -82,37 +82,39 @@ extension CPU {
         if isLongMode, segment.isLong, segment.isBig { throw .protection(code) }
     }
 
-    private func jumpSystem(_ selector: UInt16, _ descriptor: UInt64) throws(Fault) -> Flow {
+    /// A transfer to what is no code segment: to a task, by its TSS or a task gate, or through a call gate.
+    private func transferSystem(_ selector: UInt16, _ descriptor: UInt64, _ kind: TaskSwitch) throws(Fault) -> Flow {
         let code = selector & 0xFFFC
         let dpl = UInt8(truncatingIfNeeded: descriptor &>> 45) & 3
         let type = descriptor &>> 40 & 15
-        let isAllowed = dpl >= s.cpl && UInt16(dpl) >= selector & 3
+        let isKnown =
+            switch type {
+            // A TSS is in the GDT.
+            case 1, 9: !isLongMode && selector & 4 == 0
+            case 4, 5: !isLongMode
+            default: type == 12
+            }
+        guard isKnown, dpl >= s.cpl, UInt16(dpl) >= selector & 3 else { throw .protection(code) }
+        guard descriptor &>> 47 & 1 != 0 else { throw .notPresent(code) }
         switch type {
-        case 1 where !isLongMode, 9 where !isLongMode:
-            guard isAllowed, selector & 4 == 0 else { throw .protection(code) }
-            guard descriptor &>> 47 & 1 != 0 else { throw .notPresent(code) }
-            try switchTask(selector, .jump, returning: s.nextRIP, external: 0)
-            return .branch
-        case 5 where !isLongMode:
-            guard isAllowed else { throw .protection(code) }
-            guard descriptor &>> 47 & 1 != 0 else { throw .notPresent(code) }
-            try switchTask(UInt16(truncatingIfNeeded: descriptor &>> 16), .jump, returning: s.nextRIP, external: 0)
-            return .branch
-        case 4 where !isLongMode, 12:
-            guard isAllowed else { throw .protection(code) }
-            guard descriptor &>> 47 & 1 != 0 else { throw .notPresent(code) }
+        case 1, 9: try switchTask(selector, kind, returning: s.nextRIP, external: 0)
+        case 5: try switchTask(UInt16(truncatingIfNeeded: descriptor &>> 16), kind, returning: s.nextRIP, external: 0)
+        default:
             let gate = try callGate(selector, descriptor, type)
-            let (segment, target) = try checkGateTarget(gate.selector)
-            let targetCode = gate.selector & 0xFFFC
-            guard segment.isConforming ? segment.dpl <= s.cpl : segment.dpl == s.cpl else { throw .protection(targetCode) }
-            guard segment.isPresent else { throw .notPresent(targetCode) }
-            try checkTarget(gate.offset, segment)
-            try markAccessed(gate.selector, target)
-            setCode(segment, s.cpl)
-            s.rip = gate.offset
-            return .branch
-        default: throw .protection(code)
+            if kind == .call { try callThroughGate(gate) } else { try jumpThroughGate(gate) }
         }
+        return .branch
+    }
+
+    private func jumpThroughGate(_ gate: CallGate) throws(Fault) {
+        let (segment, descriptor) = try checkGateTarget(gate.selector)
+        let code = gate.selector & 0xFFFC
+        guard segment.isConforming ? segment.dpl <= s.cpl : segment.dpl == s.cpl else { throw .protection(code) }
+        guard segment.isPresent else { throw .notPresent(code) }
+        try checkTarget(gate.offset, segment)
+        try markAccessed(gate.selector, descriptor)
+        setCode(segment, s.cpl)
+        s.rip = gate.offset
     }
 
     private struct CallGate {
@@ -163,7 +165,7 @@ extension CPU {
             return .branch
         }
         let (segment, descriptor) = try checkCode(selector)
-        if segment.isSystem { return try callSystem(selector, descriptor) }
+        if segment.isSystem { return try transferSystem(selector, descriptor, .call) }
         try checkDirect(segment, selector)
         try checkTarget(offset, segment)
         var sp = self[4]
@@ -177,31 +179,6 @@ extension CPU {
         setCode(segment, s.cpl)
         s.rip = offset
         return .branch
-    }
-
-    private func callSystem(_ selector: UInt16, _ descriptor: UInt64) throws(Fault) -> Flow {
-        let code = selector & 0xFFFC
-        let dpl = UInt8(truncatingIfNeeded: descriptor &>> 45) & 3
-        let type = descriptor &>> 40 & 15
-        let isAllowed = dpl >= s.cpl && UInt16(dpl) >= selector & 3
-        switch type {
-        case 1 where !isLongMode, 9 where !isLongMode:
-            guard isAllowed, selector & 4 == 0 else { throw .protection(code) }
-            guard descriptor &>> 47 & 1 != 0 else { throw .notPresent(code) }
-            try switchTask(selector, .call, returning: s.nextRIP, external: 0)
-            return .branch
-        case 5 where !isLongMode:
-            guard isAllowed else { throw .protection(code) }
-            guard descriptor &>> 47 & 1 != 0 else { throw .notPresent(code) }
-            try switchTask(UInt16(truncatingIfNeeded: descriptor &>> 16), .call, returning: s.nextRIP, external: 0)
-            return .branch
-        case 4 where !isLongMode, 12:
-            guard isAllowed else { throw .protection(code) }
-            guard descriptor &>> 47 & 1 != 0 else { throw .notPresent(code) }
-            try callThroughGate(try callGate(selector, descriptor, type))
-            return .branch
-        default: throw .protection(code)
-        }
     }
 
     private func callThroughGate(_ gate: CallGate) throws(Fault) {

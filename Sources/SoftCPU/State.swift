@@ -148,8 +148,6 @@ struct Registers: BitwiseCopyable {
     var nmiMasked: UInt8 = 0
     /// Instructions are executed one at a time: TF, breakpoints, `step`.
     var slow: UInt8 = 0
-    /// Set while an exception is delivered: its vector, 0xFF for none.
-    var delivering: UInt8 = 0xFF
     /// An event that was taken and not yet delivered, as in `PendingEvents`: 0 none, 1 exception, 2 interrupt, 3 NMI.
     var injected: UInt8 = 0
     var injectedVector: UInt8 = 0
@@ -184,7 +182,6 @@ struct Registers: BitwiseCopyable {
     var codeChunks: UInt = 0
     /// This vCPU's bit in the table of code pages.
     var codeBit: UInt8 = 1
-    var lastBranchDisabled: UInt8 = 0
     /// Memory of blocks: see `BlockCache`.
     var arenaNext: UInt = 0
     var arenaEnd: UInt = 0
@@ -283,7 +280,6 @@ enum Mode {
     static var bits16: UInt32 { 0 }
     static var bits32: UInt32 { 1 }
     static var bits64: UInt32 { 2 }
-    static var sizeMask: UInt32 { 3 }
     /// CPL 3.
     static var user: UInt32 { 4 }
     /// ES, SS and DS have base 0 and limit 4 GiB (or it is 64-bit code), and the stack is 32 (64) bits wide.

@@ -161,7 +161,7 @@ extension VCPUFailure: CustomStringConvertible {
         case .unhandled(let reason, let name):
             return "the vCPU stopped with \(name) (reason \(reason)), which this engine does not handle"
         case .host(let code, let call):
-            return "\(call) failed: \(HostError.message(code)) (errno \(code))"
+            return "\(call) failed: \(HostError.message(code))"
         }
     }
 

@@ -17,19 +17,6 @@ public struct GuestAddress: Hashable, Comparable, Sendable, BitwiseCopyable {
         let (sum, overflow) = rawValue.addingReportingOverflow(bytes)
         return overflow ? nil : GuestAddress(sum)
     }
-
-    /// This address rounded up to a multiple of `alignment` (a power of two), or nil past 2^64.
-    @inlinable
-    public func alignedUp(to alignment: UInt64) -> GuestAddress? {
-        guard let sum = advanced(by: alignment &- 1) else { return nil }
-        return GuestAddress(sum.rawValue & ~(alignment &- 1))
-    }
-
-    /// This address rounded down to a multiple of `alignment` (a power of two).
-    @inlinable
-    public func alignedDown(to alignment: UInt64) -> GuestAddress {
-        GuestAddress(rawValue & ~(alignment &- 1))
-    }
 }
 
 extension GuestAddress: CustomStringConvertible {
@@ -38,7 +25,6 @@ extension GuestAddress: CustomStringConvertible {
 
 /// Bytes in the binary multiples that sizes here are given in.
 public enum ByteCount {
-    public static let kibibyte: UInt64 = 1 << 10
     public static let mebibyte: UInt64 = 1 << 20
     public static let gibibyte: UInt64 = 1 << 30
 }

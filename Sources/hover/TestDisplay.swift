@@ -1,3 +1,4 @@
+import VMCore
 import Windhover
 
 #if canImport(Glibc)

@@ -1,3 +1,4 @@
+import VMCore
 import Windhover
 
 /// What `hover test` says of its targets, line by line: for a person at a terminal in columns, else as plain sentences.

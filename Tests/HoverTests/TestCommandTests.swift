@@ -1,4 +1,5 @@
 import Glibc
+import MonitorTesting
 import Testing
 import Windhover
 
@@ -9,26 +10,8 @@ import Windhover
     let scratch = Scratch()
 
     init() {
-        scratch.file("exec", Array(Self.script.utf8), mode: 0o755)
+        scratch.file("exec", FakeExec.script, mode: 0o755)
     }
-
-    /// Runs the command on the host, and says how a guest would have ended.
-    static let script = #"""
-        #!/bin/sh
-        while [ "$1" != -- ]; do
-          case $1 in
-            --stats) stats=$2 ;;
-            --console-log) console=$2 ;;
-          esac
-          shift
-        done
-        shift
-        export stats console
-        "$@"
-        status=$?
-        [ -e "$stats" ] || printf '{"outcome":"exited","exitStatus":%d}' $status >"$stats"
-        exit $status
-        """#
 
     static let panic = """
         [[target]]

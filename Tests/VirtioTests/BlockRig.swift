@@ -120,31 +120,11 @@ final class ImmediateMemoryImage: ImmediateImage, @unchecked Sendable {
     }
 }
 
-/// A directory of its own, gone with this object.
-final class ScratchDirectory {
-    let path: String
-    private var names: [String] = []
+typealias ScratchDirectory = TemporaryDirectory
 
-    init() {
-        var template = Array("/tmp/windhover-block-XXXXXX".utf8CString)
-        path = String(cString: mkdtemp(&template))
-    }
-
-    deinit {
-        for name in names { unlink(path + "/" + name) }
-        rmdir(path)
-    }
-
+extension ScratchDirectory {
     /// A file of `size` bytes, of the same pattern as `MemoryImage`.
-    func file(_ name: String = "disk.raw", size: Int) -> String {
-        let path = self.path + "/" + name
-        names.append(name)
-        let bytes = pattern(0..<size)
-        let descriptor = open(path, O_RDWR | O_CREAT | O_TRUNC, 0o600)
-        _ = bytes.withUnsafeBytes { write(descriptor, $0.baseAddress, $0.count) }
-        close(descriptor)
-        return path
-    }
+    func file(_ name: String = "disk.raw", size: Int) -> String { file(name, pattern(0..<size), mode: 0o600) }
 
     static func contents(_ path: String) -> [UInt8] {
         let descriptor = open(path, O_RDONLY)

@@ -35,7 +35,7 @@ final class SocketGuest {
         ring: FeatureSet = [], limits: SocketDevice.Limits = .init(), buffers: Int = 16, bufferSize: Int = 4096,
         isSplit: Bool = false, size: UInt16 = 64, services: [UInt32: SocketService] = [:], hasPath: Bool = true
     ) throws {
-        directory = try TemporaryDirectory()
+        directory = TemporaryDirectory()
         memory = try GuestMemory(size: 256 << 20)
         device = try SocketDevice(
             guestCID: Self.cid, path: hasPath ? directory.path + "/v" : nil, services: services, events: events,
@@ -336,28 +336,6 @@ final class HostService {
     func accept() -> HostPeer? {
         let peer = Glibc.accept(descriptor, nil, nil)
         return peer >= 0 ? HostPeer(peer) : nil
-    }
-}
-
-/// A directory that is there as long as this object.
-final class TemporaryDirectory {
-    let path: String
-    init() throws {
-        var template = Array("/tmp/whsock-XXXXXX\0".utf8CString)
-        guard mkdtemp(&template) != nil else { throw HostPeer.Failed(errno: errno) }
-        path = String(decoding: template.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
-    }
-    deinit {
-        if let entries = opendir(path) {
-            while let entry = readdir(entries) {
-                let name = withUnsafePointer(to: &entry.pointee.d_name) {
-                    $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
-                }
-                if name != ".", name != ".." { unlink(path + "/" + name) }
-            }
-            closedir(entries)
-        }
-        rmdir(path)
     }
 }
 

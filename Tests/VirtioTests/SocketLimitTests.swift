@@ -351,7 +351,7 @@ import MonitorTesting
         func make(_ path: String, cid: UInt32 = 3) throws(SocketError) -> SocketDevice {
             try SocketDevice(guestCID: cid, path: path, events: events, clock: events.clock)
         }
-        let directory = try TemporaryDirectory()
+        let directory = TemporaryDirectory()
         let path = directory.path + "/v"
         for cid in [0, 1, 2, UInt32.max] { #expect(throws: SocketError.reservedCID(cid)) { _ = try make(path, cid: cid) } }
         #expect(throws: SocketError.badPath("")) { _ = try make("") }

@@ -1,35 +1,9 @@
 import Glibc
+import MonitorTesting
 import Synchronization
 import Testing
 
 @testable import Windhover
-
-/// What stands in for `hover exec`: runs the command on the host, with `$stats` and `$console` for what exec would write there.
-enum FakeExec {
-    static let script = #"""
-        #!/bin/sh
-        while [ "$1" != -- ]; do
-          case $1 in
-            --stats) stats=$2 ;;
-            --console-log) console=$2 ;;
-          esac
-          shift
-        done
-        shift
-        say() { printf '{"outcome":"%s","exitStatus":%d,"engine":"interpreter","wallSeconds":0.1}' "$1" "$2" >"$stats"; }
-        export stats console
-        "$@"
-        status=$?
-        [ -e "$stats" ] || say exited $status
-        exit $status
-        """#
-
-    /// A command that ends as a guest would: its outcome, its status, and what hover says.
-    static func ending(_ outcome: String, _ status: Int, _ complaint: String = "") -> String {
-        (complaint.isEmpty ? "" : "echo 'hover: \(complaint)' >&2; ")
-            + "echo '{\"outcome\":\"\(outcome)\",\"exitStatus\":\(status),\"more\":[1]}' >$stats; exit \(status)"
-    }
-}
 
 @Suite struct TestRunnerTests {
     let directory = TemporaryDirectory()
@@ -250,20 +224,7 @@ enum FakeExec {
     }
 }
 
-@Suite struct PlainTextTests {
-    @Test(arguments: [
-        ("a\r\nb\n", "a\nb\n"), ("10%\r20%\r", "10%\n20%\n"), ("\u{1B}[31;1mred\u{1B}[0m", "red"), ("\u{1B}]0;title\u{7}x", "x"), ("\u{1B}]0;t\u{1B}\\x", "x"),
-        ("\u{1B}(Bx", "x"), ("a\u{8}\u{7F}\u{0}b\tc", "ab\tc"), ("é 😀", "é 😀"), ("\u{1B}", ""), ("\u{9B}31m", "31m"), ("\u{FFFE}", ""),
-    ] as [(String, String)])
-    func controlsAreLeftOut(text: String, plain: String) { #expect(PlainText.of(Array(text.utf8)) == plain) }
-
-    @Test func whatIsNoUTF8() { #expect(PlainText.of([0x61, 0xFF, 0x62]) == "a\u{FFFD}b") }
-
-    @Test func lastLines() {
-        #expect(PlainText.lastLines(2, of: "a\nb\nc\n\n") == ["b", "c"])
-        #expect(PlainText.lastLines(2, of: "\n").isEmpty)
-    }
-
+@Suite struct OutputTailTests {
     @Test func tailsCountWhatTheyDrop() {
         var tail = OutputTail(limit: 10)
         for byte in UInt8(0)..<100 { tail.append([byte]) }

@@ -5,7 +5,7 @@ import PackageDescription
 let package = Package(
     name: "address",
     dependencies: [
-        // Elsewhere: .package(url: "https://…/windhover", branch: "main").
+        // Elsewhere: .package(url: "https://…/windhover", from: "1.0.0"), or branch: "main".
         .package(name: "windhover", path: "../..")
     ],
     targets: [

@@ -14,25 +14,7 @@ void runtime_start(void) {
 }
 
 // MARK: Memory
-
-void *memset(void *target, int value, size_t count) {
-    void *p = target;
-    __asm__ volatile("rep stosb" : "+D"(p), "+c"(count) : "a"(value) : "memory");
-    return target;
-}
-
-void *memcpy(void *target, const void *source, size_t count) {
-    void *p = target;
-    __asm__ volatile("rep movsb" : "+D"(p), "+S"(source), "+c"(count)::"memory");
-    return target;
-}
-
-int memcmp(const void *a, const void *b, size_t count) {
-    const u8 *p = a, *q = b;
-    for (; count; p++, q++, count--)
-        if (*p != *q) return *p - *q;
-    return 0;
-}
+#include "bytes.h"
 
 size_t strlen(const char *s) {
     size_t n = 0;

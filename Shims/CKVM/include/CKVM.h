@@ -94,10 +94,6 @@ static inline struct kvm_irq_routing_entry *_Nonnull ckvm_routing_entries(struct
     return list->entries;
 }
 
-static inline uint8_t *_Nonnull ckvm_signal_mask_bytes(struct kvm_signal_mask *_Nonnull mask) {
-    return mask->sigset;
-}
-
 // The bytes an emulation failure reports; the union around them is anonymous.
 static inline uint32_t ckvm_emulation_byte_count(const struct kvm_run *_Nonnull run) {
     return (run->emulation_failure.ndata >= 1 &&
@@ -111,10 +107,6 @@ static inline uint8_t ckvm_emulation_byte(const struct kvm_run *_Nonnull run, ui
 
 static inline uint64_t ckvm_internal_data(const struct kvm_run *_Nonnull run, uint32_t index) {
     return run->internal.data[index & 15];
-}
-
-static inline uint64_t ckvm_system_event_data(const struct kvm_run *_Nonnull run, uint32_t index) {
-    return run->system_event.data[index & 15];
 }
 
 // immediate_exit is written by other threads while KVM reads it.

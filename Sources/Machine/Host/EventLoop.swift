@@ -47,7 +47,7 @@ public final class EventLoop: EventService, @unchecked Sendable {
     private let clock: any MonotonicClock
     private let poll: Int32
     private let timer: Int32
-    private let wakeup: Int32
+    private let wakeup: WakeupEvent
     private let state = Mutex(State())
     private var thread: Thread?
     /// The loop's own thread, once it runs: what is asked for there is seen without a wake-up. No thread's is 0.
@@ -67,19 +67,18 @@ public final class EventLoop: EventService, @unchecked Sendable {
             close(poll)
             throw .host(call: "timerfd_create", errno: code)
         }
-        wakeup = eventfd(0, chost_eventfd_flags)
-        guard wakeup >= 0 else {
+        guard let wakeup = WakeupEvent() else {
             let code = errno
             close(poll)
             close(timer)
             throw .host(call: "eventfd", errno: code)
         }
+        self.wakeup = wakeup
         _ = control(EPOLL_CTL_ADD, timer, Self.timerToken, [.readable])
-        _ = control(EPOLL_CTL_ADD, wakeup, Self.wakeupToken, [.readable])
+        _ = control(EPOLL_CTL_ADD, wakeup.descriptor, Self.wakeupToken, [.readable])
     }
 
     deinit {
-        close(wakeup)
         close(timer)
         close(poll)
     }
@@ -95,7 +94,7 @@ public final class EventLoop: EventService, @unchecked Sendable {
     /// Ends the thread and waits for it. No handler runs afterwards.
     public func stop() {
         state.withLock { $0.stopping = true }
-        wake()
+        wakeup.signal()
         thread?.join()
         thread = nil
     }
@@ -107,7 +106,7 @@ public final class EventLoop: EventService, @unchecked Sendable {
             state.posted.append(work)
             return Self.asksForWake(isOwn, &state)
         }
-        if needsWake { wake() }
+        if needsWake { wakeup.signal() }
     }
 
     private final class LoopWork: Work, @unchecked Sendable {
@@ -134,7 +133,7 @@ public final class EventLoop: EventService, @unchecked Sendable {
             state.due.append(work)
             return Self.asksForWake(isOwn, &state)
         }
-        if needsWake { wake() }
+        if needsWake { wakeup.signal() }
     }
 
     private var isOnLoop: Bool { ownThread.load(ordering: .relaxed) == UInt(pthread_self()) }
@@ -238,11 +237,6 @@ public final class EventLoop: EventService, @unchecked Sendable {
 
     // MARK: The thread
 
-    private func wake() {
-        var one: UInt64 = 1
-        _ = unsafe Glibc.write(wakeup, &one, 8)
-    }
-
     private func run() {
         ownThread.store(UInt(pthread_self()), ordering: .relaxed)
         var events = unsafe [epoll_event](repeating: epoll_event(), count: 32)
@@ -259,10 +253,11 @@ public final class EventLoop: EventService, @unchecked Sendable {
                 let token = unsafe event.data.u64
                 switch token {
                 case Self.timerToken:
-                    drain(timer)
+                    var expirations: UInt64 = 0
+                    _ = unsafe Glibc.read(timer, &expirations, 8)
                     fireAlarms()
                 case Self.wakeupToken:
-                    drain(wakeup)
+                    wakeup.clear()
                 default:
                     let handler = state.withLock { state in state.index(of: token).map { state.watches[$0].handler } }
                     unsafe handler?(Readiness(rawValue: event.events))
@@ -282,11 +277,6 @@ public final class EventLoop: EventService, @unchecked Sendable {
             due.removeAll(keepingCapacity: true)
             if isStopping { return }
         }
-    }
-
-    private func drain(_ descriptor: Int32) {
-        var value: UInt64 = 0
-        _ = unsafe Glibc.read(descriptor, &value, 8)
     }
 
     private func fireAlarms() {

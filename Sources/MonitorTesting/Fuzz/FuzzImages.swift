@@ -6,7 +6,7 @@ enum FuzzImages {
     private static let size = 1 << 20
 
     static func raw(isReadOnly: Bool) throws -> RawImage {
-        let directory = try FuzzDirectory()
+        let directory = TemporaryDirectory(inMemory: ())
         let path = directory.path + "/disk"
         try write([], to: path, size: size)
         return try RawImage(path: path, options: RawImageOptions(isReadOnly: isReadOnly))
@@ -16,7 +16,7 @@ enum FuzzImages {
     /// - Returns: nil where none of a few such files could be opened.
     static func qcow2(mutations: Int, _ random: inout SeededRandom) throws -> QCOW2Image? {
         let template = try templates.get()[random.below(3)]
-        let directory = try FuzzDirectory()
+        let directory = TemporaryDirectory(inMemory: ())
         let path = directory.path + "/disk"
         for _ in 0..<16 {
             var bytes = template.bytes
@@ -45,7 +45,7 @@ enum FuzzImages {
     private static let templates = Result { try [9, 12, 16].map { try makeTemplate(clusterBits: $0) } }
 
     private static func makeTemplate(clusterBits: Int) throws -> Template {
-        let directory = try FuzzDirectory()
+        let directory = TemporaryDirectory(inMemory: ())
         let path = directory.path + "/disk"
         try QCOW2Image.create(path: path, QCOW2Parameters(size: UInt64(size), clusterBits: clusterBits))
         do {

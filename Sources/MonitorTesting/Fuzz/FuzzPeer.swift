@@ -46,26 +46,14 @@ final class FuzzPeer {
     }
 }
 
-/// A directory of its own, which goes with it.
-final class FuzzDirectory {
-    let path: String
-
-    init() throws {
-        let parent = unsafe access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp"
-        var template = Array("\(parent)/whfuzz-XXXXXX".utf8CString)
-        guard unsafe mkdtemp(&template) != nil else { throw FuzzPeer.NoSocket(errno: errno) }
-        path = String(decoding: template.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
-    }
-
-    deinit {
-        for name in ["v", "v_50", "v_51", "v_52", "disk"] { unsafe unlink(path + "/" + name) }
-        unsafe rmdir(path)
-    }
+extension TemporaryDirectory {
+    /// In memory, where the host has such a place.
+    convenience init(inMemory: Void) { unsafe self.init(in: access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp") }
 }
 
 /// The host around a socket device: programs that connect, and those that are connected to.
 final class FuzzHost {
-    private let directory: FuzzDirectory
+    private let directory: TemporaryDirectory
     /// Where the device listens.
     var path: String { directory.path + "/v" }
     private var services: [Int32] = []
@@ -74,7 +62,7 @@ final class FuzzHost {
     var received: UInt64 { peers.reduce(receivedBefore) { $0 &+ $1.received } }
 
     init() throws {
-        directory = try FuzzDirectory()
+        directory = TemporaryDirectory(inMemory: ())
         // At one port of three nobody is.
         for port in [50, 51] {
             let descriptor = Self.socket()

@@ -59,18 +59,7 @@ final class FuzzShare {
             && bytes.prefix(count).elementsEqual("text of outside/secret".utf8)
     }
 
-    private static func names(in path: String) -> [[CChar]] {
-        guard let stream = unsafe opendir(path) else { return [] }
-        defer { unsafe closedir(stream) }
-        var names: [[CChar]] = []
-        while let entry = unsafe readdir(stream) {
-            let name = unsafe withUnsafeBytes(of: &entry.pointee.d_name) { bytes in
-                unsafe Array(bytes.prefix { $0 != 0 }).map { CChar(bitPattern: $0) }
-            }
-            if name != [46], name != [46, 46] { names.append(name + [0]) }
-        }
-        return names
-    }
+    private static func names(in path: String) -> [[CChar]] { TemporaryDirectory.rawNames(in: Array(path.utf8CString)) }
 
     /// Directories of any depth come up by one level a round, so that no path becomes too long.
     private func empty(_ path: String) {

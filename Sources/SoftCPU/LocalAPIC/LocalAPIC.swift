@@ -44,8 +44,6 @@ public struct LocalAPIC: Hashable, Sendable, BitwiseCopyable {
         public init() {}
     }
 
-    /// The frequency of the timer's input clock, before the divider. In Hz.
-    public static let timerFrequency: UInt64 = 1_000_000_000
     /// Version 0x14, six LVT entries (the number of the last), EOI-broadcast suppression. Source: [SDM3 §11.4.8].
     static let version: UInt32 = 1 << 24 | 5 << 16 | 0x14
     /// Where the register page is after reset. Source: [SDM3 §11.4.1].

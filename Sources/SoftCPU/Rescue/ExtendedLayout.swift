@@ -22,7 +22,6 @@ struct ExtendedLayout {
     static var sse: UInt64 { 2 }
     static var avx: UInt64 { 4 }
     static var stateBits: Int { 512 }
-    static var compactionBits: Int { 520 }
     static var headerEnd: Int { 576 }
     static var isCompacted: UInt64 { 1 &<< 63 }
     /// Larger than any processor's: what a hypervisor says is not believed beyond.

@@ -31,7 +31,7 @@ extension CPU {
     }
 
     /// IA32_XSS.
-    private func supervisorComponents(_ rescue: RescueContext) -> UInt64 { rescue.rescued?.readMSR(0xDA0) ?? 0 }
+    private func supervisorComponents(_ rescue: RescueContext) -> UInt64 { rescue.rescued?.readMSR(RescueContext.xss) ?? 0 }
 
     private enum SaveForm { case standard, optimised, compacted }
 

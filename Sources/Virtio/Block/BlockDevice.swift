@@ -51,7 +51,7 @@ public final class BlockDevice: VirtioDevice {
         var chosenWriteback: Bool?
         var isWriteback = true
 
-        var free = RequestList()
+        var free = RequestList<BlockRequest>()
         var made = 0
         /// A queue has to wait for a request to come back.
         var isStarved = false

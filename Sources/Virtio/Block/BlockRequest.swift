@@ -14,7 +14,7 @@ struct BlockSegment: BitwiseCopyable {
 /// One request of the guest's, from its queue to the host and back. Used over and over: holds all the memory that it needs.
 ///
 /// Whoever has it is the only one to touch it: the device, or the executor between `submit` and `takeFinished`.
-@safe final class BlockRequest: @unchecked Sendable {
+@safe final class BlockRequest: WorkerRequest, @unchecked Sendable {
     enum Operation { case read, write, flush, discard, writeZeroes }
 
     let chain = DescriptorChain()
@@ -22,7 +22,6 @@ struct BlockSegment: BitwiseCopyable {
     /// Of which session; completions of earlier ones touch nothing.
     var generation: UInt64 = 0
     var isThrottled = false
-    /// For whichever list it is in.
     var next: BlockRequest?
 
     var operation = Operation.flush
@@ -103,6 +102,8 @@ struct BlockSegment: BitwiseCopyable {
 
     // MARK: The work
 
+    func cancel() { result = ECANCELED }
+
     /// Does all of it, and waits for the host.
     /// - Returns: 0 or an errno.
     func perform(on image: any BlockImage) -> Int32 {
@@ -134,37 +135,5 @@ struct BlockSegment: BitwiseCopyable {
             case .readOnly: return EROFS
             }
         }
-    }
-}
-
-/// Requests in a row, linked through themselves.
-struct RequestList {
-    private var first: BlockRequest?
-    private var last: BlockRequest?
-
-    var isEmpty: Bool { first == nil }
-
-    @inline(__always)
-    mutating func append(_ request: BlockRequest) {
-        request.next = nil
-        if let last { last.next = request } else { first = request }
-        last = request
-    }
-
-    @inline(__always)
-    mutating func popFirst() -> BlockRequest? {
-        guard let request = first else { return nil }
-        first = request.next
-        if first == nil { last = nil }
-        request.next = nil
-        return request
-    }
-
-    /// As `popFirst`, from a list used as a stack: the one that was put there last, whose memory is in the caches.
-    @inline(__always)
-    mutating func push(_ request: BlockRequest) {
-        request.next = first
-        if first == nil { last = request }
-        first = request
     }
 }

@@ -13,24 +13,9 @@ internal import VMCore
     private let image: any DescriptorImage
     private let events: any EventService
     private let side: ThreadExecutor
-    private let event: Event
+    private let event: WakeupEvent
     private let watch: UInt64
     private let state: Mutex<State>
-
-    /// An eventfd, open as long as its watcher may still look at it.
-    private final class Event: Sendable {
-        let descriptor: Int32
-        init?() {
-            descriptor = eventfd(0, chost_eventfd_flags)
-            guard descriptor >= 0 else { return nil }
-        }
-        deinit { close(descriptor) }
-
-        func clear() {
-            var count: UInt64 = 0
-            _ = unsafe Glibc.read(descriptor, &count, 8)
-        }
-    }
 
     private struct State {
         let ring: UInt
@@ -39,8 +24,8 @@ internal import VMCore
         /// With the kernel, or queued for it.
         var inFlight = 0
         /// For which there is no room yet.
-        var backlog = RequestList()
-        var finished = RequestList()
+        var backlog = RequestList<BlockRequest>()
+        var finished = RequestList<BlockRequest>()
         var isDraining = false
         /// Something was queued since the last entry.
         var hasQueued = false
@@ -51,7 +36,7 @@ internal import VMCore
     ///   - finished: is scheduled when there is something to take.
     /// - Returns: nil where the host has no io_uring for us.
     init?(_ image: any DescriptorImage, requests: Int, threads: Int, events: any EventService, finished: WorkSlot) {
-        guard let event = Event() else { return nil }
+        guard let event = WakeupEvent() else { return nil }
         var ring: UInt = 0
         let size = UInt32(clamping: min(max(requests, 8), 1024))
         guard unsafe chost_ring_open(size, event.descriptor, &ring) == 0 else { return nil }

@@ -3,7 +3,7 @@ internal import Glibc
 /// One request of the guest's, from its queue to the host and back. Used over and over.
 ///
 /// Whoever has it is the only one to touch it: the device, or the workers between `submit` and `takeFinished`.
-final class FileRequest: @unchecked Sendable {
+final class FileRequest: WorkerRequest, @unchecked Sendable {
     enum Outcome {
         /// There is an answer, or none is wanted.
         case answered
@@ -19,7 +19,6 @@ final class FileRequest: @unchecked Sendable {
     var generation: UInt64 = 0
     /// The session's; nil once nobody is to work on it.
     var server: FileServer?
-    /// For whichever list it is in.
     var next: FileRequest?
 
     var outcome = Outcome.answered
@@ -32,6 +31,12 @@ final class FileRequest: @unchecked Sendable {
     /// When waiting for a lock ends.
     var waitsUntil: UInt64 = 0
 
+    func cancel() {
+        outcome = .answered
+        written = 0
+        server = nil
+    }
+
     /// Answers with an errno, or with 0 for success without more to say.
     func answer(error code: Int32) {
         written = 0
@@ -40,28 +45,6 @@ final class FileRequest: @unchecked Sendable {
             chain.store(FUSEAnswerHeader(length: length, error: 0 &- code, unique: unique), at: 0)
         else { return }
         written = FUSEAnswerHeader.byteCount
-    }
-}
-
-/// Requests in a row, linked through themselves.
-struct FileRequestList {
-    private var first: FileRequest?
-    private var last: FileRequest?
-
-    var isEmpty: Bool { first == nil }
-
-    mutating func append(_ request: FileRequest) {
-        request.next = nil
-        if let last { last.next = request } else { first = request }
-        last = request
-    }
-
-    mutating func popFirst() -> FileRequest? {
-        guard let request = first else { return nil }
-        first = request.next
-        if first == nil { last = nil }
-        request.next = nil
-        return request
     }
 }
 

@@ -10,7 +10,6 @@ internal import Glibc
 ///
 /// A number is the slot and the slot's generation: one that was forgotten names nothing. Not synchronised.
 struct NodeTable {
-    static let rootNumber: UInt64 = 1
     private static let rootSlot = 1
 
     struct Node {

@@ -129,7 +129,7 @@ internal import VMCore
     }
 
     /// Calls `body` for each run of host bytes in `count` bytes from `offset` on, as far as there are any.
-    private static func walk(
+    static func walk(
         _ vectors: UnsafeMutableBufferPointer<iovec>, from offset: UInt64, count: Int,
         _ body: (UnsafeMutableRawBufferPointer) -> Void
     ) {

@@ -91,14 +91,10 @@ struct PackedRing {
     private func walkTable(
         _ table: RawDescriptor, _ chain: DescriptorChain, _ memory: GuestMemory
     ) throws(QueueError) {
-        let count = table.count
-        guard count > 0, count % 16 == 0, count / 16 <= UInt32(DescriptorChain.capacity) else {
-            throw .badIndirectTable(count: count)
-        }
-        let base = try Virtqueue.part(GuestAddress(table.address), UInt64(count), alignment: 1, memory)
-        for index in 0..<UInt(count / 16) {
+        let (base, entries) = try table.indirectTable(memory)
+        for index in 0..<UInt(entries) {
             let descriptor = RawDescriptor(at: base &+ index &* 16)
-            guard descriptor.fourth & RawDescriptor.indirect == 0 else { throw .badIndirectTable(count: count) }
+            guard descriptor.fourth & RawDescriptor.indirect == 0 else { throw .badIndirectTable(count: table.count) }
             if let error = chain.append(
                 address: GuestAddress(descriptor.address), count: descriptor.count,
                 isWritable: descriptor.fourth & RawDescriptor.write != 0, memory: memory)

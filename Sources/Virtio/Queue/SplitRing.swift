@@ -83,12 +83,7 @@ struct SplitRing {
     private func walkTable(
         _ table: RawDescriptor, _ chain: DescriptorChain, _ memory: GuestMemory
     ) throws(QueueError) {
-        let count = table.count
-        guard count > 0, count % 16 == 0, count / 16 <= UInt32(DescriptorChain.capacity) else {
-            throw .badIndirectTable(count: count)
-        }
-        let base = try Virtqueue.part(GuestAddress(table.address), UInt64(count), alignment: 1, memory)
-        let entries = count / 16
+        let (base, entries) = try table.indirectTable(memory)
         var index: UInt32 = 0
         var rest = entries
         while true {
@@ -97,7 +92,7 @@ struct SplitRing {
             rest &-= 1
             let descriptor = RawDescriptor(at: base &+ UInt(index) &* 16)
             let flags = descriptor.third
-            guard flags & RawDescriptor.indirect == 0 else { throw .badIndirectTable(count: count) }
+            guard flags & RawDescriptor.indirect == 0 else { throw .badIndirectTable(count: table.count) }
             if let error = chain.append(
                 address: GuestAddress(descriptor.address), count: descriptor.count,
                 isWritable: flags & RawDescriptor.write != 0, memory: memory)

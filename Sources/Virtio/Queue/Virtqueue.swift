@@ -162,6 +162,15 @@ struct RawDescriptor: BitwiseCopyable {
     /// Split: the next descriptor. Packed: flags.
     var fourth: UInt16 { UInt16(truncatingIfNeeded: rest >> 48) }
 
+    /// Where the table is that this descriptor is of: its host address, and how many descriptors it has.
+    /// Source: [VIRTIO1.2 §2.6.5.3], [VIRTIO1.2 §2.7.7].
+    @inline(__always)
+    func indirectTable(_ memory: GuestMemory) throws(QueueError) -> (base: UInt, entries: UInt32) {
+        let entries = count / 16
+        guard count > 0, count % 16 == 0, entries <= UInt32(DescriptorChain.capacity) else { throw .badIndirectTable(count: count) }
+        return (try Virtqueue.part(GuestAddress(address), UInt64(count), alignment: 1, memory), entries)
+    }
+
     static let next: UInt16 = 1
     static let write: UInt16 = 2
     static let indirect: UInt16 = 4

@@ -326,24 +326,11 @@ internal import VMCore
 
     /// The part of `vectors` that is `count` bytes from `offset` on, in the table's own.
     private func slice(_ source: UnsafeMutableBufferPointer<iovec>, from offset: UInt64, count: Int) -> Int {
-        var skip = offset
-        var rest = count
         var parts = 0
-        var index = 0
-        while rest > 0, index < source.count, parts < DescriptorChain.capacity {
-            let vector = unsafe source[index]
-            index &+= 1
-            let length = unsafe UInt64(vector.iov_len)
-            guard skip < length else {
-                skip &-= length
-                continue
-            }
-            let part = min(rest, Int(length &- skip))
-            guard let base = unsafe vector.iov_base else { break }
-            unsafe vectors[parts] = unsafe iovec(iov_base: base + Int(skip), iov_len: part)
+        unsafe DescriptorChain.walk(source, from: offset, count: count) { run in
+            guard parts < DescriptorChain.capacity else { return }
+            unsafe vectors[parts] = unsafe iovec(iov_base: run.baseAddress, iov_len: run.count)
             parts &+= 1
-            rest &-= part
-            skip = 0
         }
         return parts
     }

@@ -130,15 +130,4 @@ extension AgentError: CustomStringConvertible {
         case .host(let call, let code): return "\(call) failed: \(HostError.message(code))"
         }
     }
-
-    /// The exit status of a program that has nothing else to say of it.
-    public var shellStatus: Int32 {
-        switch self {
-        case .notStarted(let reason): reason.shellStatus
-        case .machineEnded, .closed, .connectionLost, .violation, .backlog: ExitStatus.guestCrashed.rawValue
-        case .timedOut: ExitStatus.timedOut.rawValue
-        case .setUpFailed, .unsendable: ExitStatus.badConfiguration.rawValue
-        case .host: ExitStatus.unavailable.rawValue
-        }
-    }
 }

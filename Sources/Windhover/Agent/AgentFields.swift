@@ -1,3 +1,5 @@
+internal import VMCore
+
 /// The fields of a payload that came from the agent, cut apart.
 struct AgentFields: Sendable {
     private let kind: UInt16
@@ -5,6 +7,9 @@ struct AgentFields: Sendable {
     private var ranges: [(tag: UInt16, range: Range<Int>)] = []
 
     static let headerLength = 8
+
+    /// Characters.
+    private static let longestText = 512
 
     init(_ frame: AgentFrame) throws(AgentViolation) {
         kind = frame.kind
@@ -41,7 +46,7 @@ struct AgentFields: Sendable {
     }
 
     /// A text that a terminal may be shown; nil where there is none.
-    func textIfPresent(_ tag: UInt16) -> String? { bytes(tag).map { GuestText.cleaned($0) } }
+    func textIfPresent(_ tag: UInt16) -> String? { bytes(tag).map { PlainText.line($0, limit: Self.longestText) } }
 
     func text(_ tag: UInt16) throws(AgentViolation) -> String {
         guard let text = textIfPresent(tag) else { throw .missingField(kind: kind, tag: tag) }
@@ -70,35 +75,4 @@ struct AgentFieldWriter: Sendable {
     }
 
     mutating func add(_ tag: UInt16, _ text: String) { add(tag, text.utf8) }
-}
-
-/// Text of a guest's, for a person's eyes.
-enum GuestText {
-    /// Most characters that are kept.
-    static let longest = 512
-
-    /// The text without what a terminal would obey, or would show in another order than it is: a blank for a tab or the end of
-    /// a line, nothing for other control and formatting characters; bytes that are no UTF-8 become U+FFFD. Too long a text is cut.
-    static func cleaned(_ bytes: some Collection<UInt8>) -> String {
-        // Four bytes a character are the most that UTF-8 has.
-        let decoded = String(decoding: bytes.prefix(4 * longest), as: UTF8.self)
-        var result = String.UnicodeScalarView()
-        var count = 0
-        for scalar in decoded.unicodeScalars {
-            guard count < longest else {
-                result.append("…")
-                break
-            }
-            switch scalar {
-            case "\t", "\n", "\r": result.append(" ")
-            default:
-                switch scalar.properties.generalCategory {
-                case .control, .format, .lineSeparator, .paragraphSeparator, .surrogate, .privateUse, .unassigned: continue
-                default: result.append(scalar)
-                }
-            }
-            count += 1
-        }
-        return String(result)
-    }
 }

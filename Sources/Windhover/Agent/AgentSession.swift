@@ -60,7 +60,8 @@ package final class AgentSession: @unchecked Sendable {
     package init(clock: any MonotonicClock, onNote: @escaping @Sendable (String) -> Void = { _ in }) throws(AgentError) {
         self.clock = clock
         self.onNote = onNote
-        wakeup = try WakeupEvent()
+        guard let wakeup = WakeupEvent() else { throw .host(call: "eventfd", errno: errno) }
+        self.wakeup = wakeup
     }
 
     // MARK: Connections

@@ -97,7 +97,7 @@ public struct GuestExit: Hashable, Sendable {
     public var shellStatus: Int32 {
         switch cause {
         case .status(let status): status
-        case .signal(let signal, _): 128 &+ signal
+        case .signal(let signal, _): ShellStatus.signal(signal)
         }
     }
 

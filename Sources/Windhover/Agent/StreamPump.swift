@@ -94,7 +94,8 @@ final class StreamPump: @unchecked Sendable {
         self.target = target
         self.isTowardsGuest = isTowardsGuest
         self.onEnd = onEnd
-        wakeup = try WakeupEvent()
+        guard let wakeup = WakeupEvent() else { throw .host(call: "eventfd", errno: errno) }
+        self.wakeup = wakeup
         guard let thread = Thread(name: isTowardsGuest ? "guest-input" : "guest-output", { [self] in run() }) else {
             throw .host(call: "pthread_create", errno: EAGAIN)
         }

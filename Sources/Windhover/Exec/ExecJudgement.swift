@@ -17,7 +17,7 @@ struct ExecJudgement {
     func judge(_ ending: ExecEnding) -> (RunResult, String) {
         switch ending {
         case .exited(let exit): return judge(exit)
-        case .interrupted(let signal): return (RunResult(status: 128 + signal, signal: signal), "interrupted")
+        case .interrupted(let signal): return (RunResult(status: ShellStatus.signal(signal), signal: signal), "interrupted")
         case .timedOut:
             let limit = configuration.timeout.map { "\($0)" } ?? ""
             return (
@@ -31,10 +31,10 @@ struct ExecJudgement {
     }
 
     private func judge(_ exit: GuestExit) -> (RunResult, String) {
+        var result = RunResult(status: exit.shellStatus)
         switch exit.cause {
-        case .status(let status): return (RunResult(status: status), "exited")
+        case .status: return (result, "exited")
         case .signal(let number, let dumped):
-            var result = RunResult(status: 128 + number)
             if exit.outOfMemory, number == SIGKILL {
                 result.message =
                     "the command was killed: the guest was out of memory; it had \(ByteCount.text(configuration.memory.bytes)), give it more with --memory"

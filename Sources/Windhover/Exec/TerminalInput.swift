@@ -2,6 +2,7 @@ internal import CHost
 internal import Glibc
 internal import Machine
 internal import Synchronization
+internal import VMCore
 
 /// What is typed at hover's terminal, on its way to a command: a pipe, whose writer looks for hover's own keys.
 ///
@@ -25,7 +26,8 @@ final class TerminalInput: @unchecked Sendable {
     /// - Parameter leave: called on the thread.
     /// - Throws: `AgentError.host`: out of descriptors or threads.
     init(from terminal: Int32, onLeave leave: @escaping @Sendable () -> Void) throws(AgentError) {
-        wakeup = try WakeupEvent()
+        guard let wakeup = WakeupEvent() else { throw .host(call: "eventfd", errno: errno) }
+        self.wakeup = wakeup
         var ends: [Int32] = [-1, -1]
         let code = unsafe chost_pipe(&ends)
         guard code == 0 else { throw .host(call: "pipe2", errno: -code) }

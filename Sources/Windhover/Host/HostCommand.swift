@@ -21,7 +21,7 @@ struct HostCommand {
         var text: String { String(decoding: output, as: UTF8.self) }
         var errorText: String { String(decoding: errors, as: UTF8.self) }
         /// Whether Ctrl-C ended it.
-        var interrupted: Bool { status == 128 + SIGINT }
+        var interrupted: Bool { status == ShellStatus.signal(SIGINT) }
     }
 
     enum Failure: Error, Hashable {
@@ -100,8 +100,7 @@ struct HostCommand {
         while unsafe waitpid(child, &ending, 0) < 0 {
             guard errno == EINTR else { throw .host(call: "waitpid", errno: errno) }
         }
-        let signal = ending & 0x7F
-        result.status = signal == 0 ? ending >> 8 & 0xFF : 128 + signal
+        result.status = ShellStatus.child(ending)
         return result
     }
 

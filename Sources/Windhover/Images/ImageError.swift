@@ -1,11 +1,5 @@
 import VMCore
 
-#if canImport(Glibc)
-import Glibc
-#elseif canImport(Musl)
-import Musl
-#endif
-
 /// Why an image could not be found, fetched or kept.
 public enum ImageError: ReportableError, Hashable {
     /// There is no image of this name.
@@ -43,12 +37,7 @@ public enum ImageError: ReportableError, Hashable {
         case .doesNotFit, .exists: .badConfiguration
         case .noCacheDirectory, .hostLacks, .packagesUnavailable, .cache, .interrupted: .unavailable
         case .damaged: .badConfiguration
-        case .output(_, let code):
-            switch code {
-            case ENOENT, ENOTDIR: .noSuchFile
-            case EACCES, EPERM, EROFS: .notPermitted
-            default: .badConfiguration
-            }
+        case .output(_, let code): RunError.status(ofFile: code)
         }
     }
 

@@ -118,13 +118,7 @@ struct ConsoleError: ReportableError, Hashable {
     let path: String
     let errno: Int32
 
-    var exitStatus: ExitStatus {
-        switch errno {
-        case ENOENT, ENOTDIR: .noSuchFile
-        case EACCES, EPERM, EROFS: .notPermitted
-        default: .badConfiguration
-        }
-    }
+    var exitStatus: ExitStatus { RunError.status(ofFile: errno) }
 
     var description: String {
         errno == ENXIO

@@ -264,14 +264,14 @@ public final class GuestRun: @unchecked Sendable {
         _ outcome: MachineOutcome, timedOut: Bool, interruption: Interruption?, panic: String?
     ) -> (RunResult, String) {
         if case .signal(let number) = interruption {
-            return (RunResult(status: 128 + number, signal: number), "signal")
+            return (RunResult(status: ShellStatus.signal(number), signal: number), "signal")
         }
         if case .left = interruption { return (RunResult(status: 0), "left") }
         if let panic {
             if case .poweredOff = outcome {} else {
                 return (
                     RunResult(
-                        status: ExitStatus.guestPanicked.rawValue, message: "the guest's kernel panicked: \(panic)"),
+                        status: ExitStatus.guestPanicked.rawValue, message: "the guest's kernel panicked: \(PlainText.line(panic.utf8))"),
                     "panic"
                 )
             }

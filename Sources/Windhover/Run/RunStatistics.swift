@@ -104,13 +104,7 @@ struct StatisticsError: ReportableError, Hashable {
     let path: String
     let errno: Int32
 
-    var exitStatus: ExitStatus {
-        switch errno {
-        case ENOENT, ENOTDIR: .noSuchFile
-        case EACCES, EPERM, EROFS: .notPermitted
-        default: .badConfiguration
-        }
-    }
+    var exitStatus: ExitStatus { RunError.status(ofFile: errno) }
 
     var description: String {
         "the statistics cannot be written to '\(path)': \(HostError.message(errno)); name another file with --stats"

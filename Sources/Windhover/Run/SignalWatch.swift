@@ -61,6 +61,6 @@ final class SignalWatch: @unchecked Sendable {
         unsafe sigaddset(&set, number)
         raise(number)
         unsafe pthread_sigmask(SIG_UNBLOCK, &set, nil)
-        exit(128 + number)
+        exit(ShellStatus.signal(number))
     }
 }

@@ -43,7 +43,8 @@ struct ExecOutcome: Hashable, Decodable {
             switch expectation {
             case .status(exitStatus): return .passed
             case .status(let wanted):
-                let how = outcome == .signal ? "the command ended by signal \(exitStatus - 128) (\(exitStatus))" : "exit status \(exitStatus)"
+                let signal = outcome == .signal ? ShellStatus.signal(of: exitStatus) : nil
+                let how = signal.map { "the command ended by signal \($0) (\(exitStatus))" } ?? "exit status \(exitStatus)"
                 return .failed("\(how), where \(wanted) is expected")
             case .panic: return .failed("exit status \(exitStatus), where the guest's kernel is expected to panic")
             }

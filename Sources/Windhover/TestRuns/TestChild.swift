@@ -1,5 +1,6 @@
 internal import CHost
 internal import Glibc
+internal import VMCore
 
 /// The process that runs one target, with what it prints. Not thread-safe.
 ///
@@ -119,13 +120,9 @@ final class TestChild {
                 if line.count < Self.lineLimit { line.append(byte) }
                 continue
             }
-            if line.starts(with: Self.complaintStart) { complaint = text(line.dropFirst(Self.complaintStart.count)) }
+            if line.starts(with: Self.complaintStart) { complaint = PlainText.line(line.dropFirst(Self.complaintStart.count)) }
             line.removeAll(keepingCapacity: true)
         }
-    }
-
-    private func text(_ line: ArraySlice<UInt8>) -> String {
-        String(PlainText.of(line).split(separator: "\n").joined(separator: " "))
     }
 
     /// Sees whether it has ended. What it started and left is killed then.
@@ -140,11 +137,10 @@ final class TestChild {
         kill(-process, SIGKILL)
         unsafe _ = waitpid(process, &ending, 0)
         isReaped = true
-        let signal = ending & 0x7F
-        status = signal == 0 ? ending >> 8 & 0xFF : 128 + signal
+        status = ShellStatus.child(ending)
         let rest = read(limit: Self.readLimit)
         closePipe()
-        if line.starts(with: Self.complaintStart) { complaint = text(line.dropFirst(Self.complaintStart.count)) }
+        if line.starts(with: Self.complaintStart) { complaint = PlainText.line(line.dropFirst(Self.complaintStart.count)) }
         return rest
     }
 }

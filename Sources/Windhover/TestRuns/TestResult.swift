@@ -1,3 +1,5 @@
+internal import VMCore
+
 /// How one target ended.
 public enum TestOutcome: Hashable, Sendable {
     case passed

@@ -185,10 +185,10 @@ public struct TestRunner {
         result.engine = statistics?.engine
         if isInterrupted, status != 0 {
             result.outcome = .error("the run was interrupted")
-        } else if now >= process.deadline, status == 128 + SIGKILL {
+        } else if now >= process.deadline, status == ShellStatus.signal(SIGKILL) {
             result.outcome = .error(process.lateReason)
-        } else if statistics == nil, status > 128, status <= 128 + 64, status != ExitStatus.guestPanicked.rawValue {
-            result.outcome = .error(child.complaint ?? "\(settings.program[0]) was ended by signal \(status - 128)")
+        } else if statistics == nil, let signal = ShellStatus.signal(of: status) {
+            result.outcome = .error(child.complaint ?? "\(settings.program[0]) was ended by signal \(signal)")
         } else {
             let outcome = statistics ?? ExecOutcome(statusOnly: status)
             result.outcome = outcome.verdict(expecting: target.expectation, timeout: target.timeout, complaint: child.complaint)

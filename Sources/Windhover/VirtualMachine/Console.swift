@@ -37,9 +37,7 @@ public final class Console: AsyncSequence, Sendable {
     init() {}
 
     /// What the guest has printed, as text fit for a terminal: the latest mebibyte, a line feed behind each line.
-    public var text: String {
-        bytes.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false).map { Printable.text($0) }.joined(separator: "\n")
-    }
+    public var text: String { PlainText.of(bytes) }
 
     /// The bytes themselves.
     public var bytes: [UInt8] { shared.withLock { Array($0.bytes.suffix(Self.limit)) } }
@@ -47,7 +45,7 @@ public final class Console: AsyncSequence, Sendable {
     /// The last lines, fit for a terminal.
     public func lastLines(_ count: Int) -> [String] {
         let tail = shared.withLock { Array($0.bytes.suffix(64 << 10)) }
-        return tail.split(separator: UInt8(ascii: "\n")).map { Printable.text($0) }.filter { !$0.isEmpty }.suffix(count)
+        return PlainText.lines(tail).suffix(count)
     }
 
     // MARK: What the guest says
@@ -157,12 +155,12 @@ public final class Console: AsyncSequence, Sendable {
         let found = try await expect("such a line on the console", within: limit, overlap: nil) { bytes in
             var rest = bytes
             while let end = rest.firstIndex(of: lineFeed) {
-                if fits(Printable.text(rest[..<end])) { return end + 1 }
+                if fits(PlainText.line(rest[..<end])) { return end + 1 }
                 rest = rest[(end + 1)...]
             }
             return nil
         }
-        return found.split(separator: lineFeed).last.map { Printable.text($0) } ?? ""
+        return found.split(separator: lineFeed).last.map { PlainText.line($0) } ?? ""
     }
 
     /// - Parameters:
@@ -246,13 +244,13 @@ public final class Console: AsyncSequence, Sendable {
                 if let end = rest[Swift.max(start, shared.index(of: seen))...].firstIndex(of: UInt8(ascii: "\n")) {
                     position = shared.dropped + end + 1
                     seen = position
-                    return (Printable.text(rest[..<end]), false)
+                    return (PlainText.line(rest[..<end]), false)
                 }
                 seen = shared.count
                 // The last line may have no end.
                 guard shared.hasEnded, !rest.isEmpty else { return (nil, shared.hasEnded) }
                 position = shared.count
-                return (Printable.text(rest), false)
+                return (PlainText.line(rest), false)
             }
         }
     }

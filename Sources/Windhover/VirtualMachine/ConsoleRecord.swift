@@ -79,7 +79,5 @@ final class ConsoleRecord: ByteSink, @unchecked Sendable {
         "not found (error", "Run /init as init process",
     ]
 
-    private var lines: [String] {
-        bytes.split(whereSeparator: { $0 == UInt8(ascii: "\n") || $0 == UInt8(ascii: "\r") }).map(Printable.text)
-    }
+    private var lines: [String] { PlainText.lines(bytes) }
 }

@@ -1,4 +1,5 @@
 internal import Machine
+internal import VMCore
 
 /// Why a guest, or a command in it, did not get to its end.
 public struct GuestFailure: Error, CustomStringConvertible, Hashable, Sendable {
@@ -95,7 +96,7 @@ struct PostMortem {
         let lines = machine.console.panicLines()
         // The line itself is the message's own.
         let rest = lines.count > 1 ? "\n" + lines.map { "  \($0)" }.joined(separator: "\n") : ""
-        return GuestFailure(kind: .panicked, description: "the guest's kernel panicked: \(Printable.text(panic.utf8))\(rest)")
+        return GuestFailure(kind: .panicked, description: "the guest's kernel panicked: \(PlainText.line(panic.utf8))\(rest)")
     }
 
     private func died(_ what: String) -> GuestFailure { GuestFailure(kind: .died, description: what + consoleWords) }

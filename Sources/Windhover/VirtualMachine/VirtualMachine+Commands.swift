@@ -136,11 +136,11 @@ extension VirtualMachine {
 
     /// Its time is over; the last of what it said may tell why.
     private static func tooLong(_ command: GuestCommand, _ limit: Duration?, _ sinks: [StreamSink?]) -> GuestFailure {
-        var text = "'\(Printable.text((command.arguments.first ?? "").utf8))' was killed: it did not end within \(limit.map { "\($0)" } ?? "its time")"
+        var text = "'\(PlainText.line((command.arguments.first ?? "").utf8))' was killed: it did not end within \(limit.map { "\($0)" } ?? "its time")"
         for (sink, name) in zip(sinks, ["output", "error output"]) {
             guard case .collector(let collector) = sink else { continue }
-            let lines = collector.bytes.suffix(4096).split(separator: UInt8(ascii: "\n")).suffix(12)
-            if !lines.isEmpty { text += "; the last of its \(name):\n" + lines.map { "  " + Printable.text($0) }.joined(separator: "\n") }
+            let lines = PlainText.lines(collector.bytes.suffix(4096)).suffix(12)
+            if !lines.isEmpty { text += "; the last of its \(name):\n" + lines.map { "  " + $0 }.joined(separator: "\n") }
         }
         return GuestFailure(kind: .timedOut, description: text)
     }

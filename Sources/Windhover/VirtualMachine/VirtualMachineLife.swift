@@ -105,7 +105,7 @@ final class VirtualMachineLife: @unchecked Sendable {
         do throws(AgentError) {
             let hello = try session.waitForHello(until: deadline)
             // A guest says anything, and messages tell it.
-            parts.withLock { $0.kernelRelease = Printable.text(hello.release.utf8) }
+            parts.withLock { $0.kernelRelease = hello.release }
             try session.setUp(guest.setup(time: HostClock().unixNanoseconds()), until: deadline)
         } catch {
             if isStopWanted { throw VirtualMachineError.stopped }

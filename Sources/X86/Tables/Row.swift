@@ -72,7 +72,6 @@ struct FlagEffects: BitwiseCopyable {
     @inline(__always) static var interrupt: Self { Self(read: 0xFF, written: 0x80) }
     @inline(__always) static var writeCarry: Self { Self(written: 0x01) }
     @inline(__always) static var toggleCarry: Self { Self(read: 0x01, written: 0x01) }
-    @inline(__always) static var writeOverflow: Self { Self(written: 0x20) }
     /// ADOX.
     @inline(__always) static var addOverflow: Self { Self(read: 0x20, written: 0x20) }
     @inline(__always) static var writeDirection: Self { Self(written: 0x40) }

@@ -31,7 +31,8 @@ final class ShareRig {
 
 /// Fresh directories of the host's, gone with this object.
 final class Tree: Sendable {
-    let root: String
+    private let directory = TemporaryDirectory()
+    var root: String { directory.path }
     /// What is shared.
     var share: String { root + "/share" }
     /// What the same is done to without a share.
@@ -40,41 +41,12 @@ final class Tree: Sendable {
     var outside: String { root + "/outside" }
 
     init() {
-        var template = Array("/tmp/windhover-share-XXXXXX".utf8CString)
-        root = String(cString: mkdtemp(&template))
         for path in [share, twin, outside] { mkdir(path, 0o755) }
         Tree.write("secret", to: outside + "/secret")
     }
 
-    deinit { Tree.remove(root) }
-
-    /// As the host has them: a guest's names may be any bytes.
-    private static func rawNames(_ path: UnsafePointer<CChar>) -> [[CChar]] {
-        guard let stream = opendir(path) else { return [] }
-        defer { closedir(stream) }
-        var names: [[CChar]] = []
-        while let entry = readdir(stream) {
-            let name = withUnsafeBytes(of: &entry.pointee.d_name) { bytes in
-                bytes.prefix { $0 != 0 }.map { CChar(bitPattern: $0) } + [0]
-            }
-            if name != [46, 0], name != [46, 46, 0] { names.append(name) }
-        }
-        return names
-    }
-
-    static func names(_ path: String) -> [String] {
-        rawNames(path).map { String(decoding: $0.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self) }.sorted()
-    }
-
-    static func remove(_ path: String) { remove(Array(path.utf8CString)) }
-
-    private static func remove(_ path: [CChar]) {
-        guard unlink(path) != 0 else { return }
-        // A guest may have taken the right to look into it away.
-        chmod(path, 0o700)
-        for name in rawNames(path) { remove(path.dropLast() + [47] + name) }
-        rmdir(path)
-    }
+    static func names(_ path: String) -> [String] { TemporaryDirectory.names(in: path) }
+    static func remove(_ path: String) { TemporaryDirectory.remove(path) }
 
     static func status(_ path: String) -> stat? {
         var status = stat()

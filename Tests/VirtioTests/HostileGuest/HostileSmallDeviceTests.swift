@@ -13,7 +13,7 @@ import MonitorTesting
         let directory: TemporaryDirectory
         let service: Int32
         init() throws {
-            directory = try TemporaryDirectory()
+            directory = TemporaryDirectory()
             service = UnixSocket.make()
             guard UnixSocket.bind(service, to: directory.path + "/v_50") == 0 else { throw HostPeer.Failed(errno: errno) }
             listen(service, 64)

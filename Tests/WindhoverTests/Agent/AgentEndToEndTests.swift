@@ -129,12 +129,13 @@ private final class ConnectedAgent: @unchecked Sendable {
     @Test func whatCannotBeStartedHasItsReason() throws {
         let agent = try ConnectedAgent()
         let plain = agent.directory.file("plain", "no program")
-        func reason(_ command: GuestCommand) -> AgentError? {
+        func reason(_ command: GuestCommand) -> NotStarted? {
             do {
                 _ = try agent.run(command)
                 return nil
             } catch {
-                return error as? AgentError
+                guard case .notStarted(let reason) = error as? AgentError else { return nil }
+                return reason
             }
         }
         let missing = reason(GuestCommand(["no-such-program"]))

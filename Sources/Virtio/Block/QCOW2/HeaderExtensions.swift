@@ -1,3 +1,5 @@
+internal import VMCore
+
 /// What is behind the header in its cluster: extensions, and the backing file's name.
 ///
 /// Source: [QCOW2 §Header extensions].
@@ -58,11 +60,6 @@ struct HeaderExtensions: Hashable, Sendable {
     /// Text from the file, as it may go to a terminal.
     static func printable(_ bytes: some Sequence<UInt8>) -> String {
         let text = String(decoding: Array(bytes), as: UTF8.self)
-        return String(String.UnicodeScalarView(text.unicodeScalars.map { scalar in
-            switch scalar.properties.generalCategory {
-            case .control, .format, .surrogate, .privateUse, .unassigned, .lineSeparator, .paragraphSeparator: "?"
-            default: scalar
-            }
-        }))
+        return String(String.UnicodeScalarView(text.unicodeScalars.map { PlainText.isShown($0) ? $0 : "?" }))
     }
 }
