@@ -47,6 +47,10 @@ struct ExecCommand: ParsableCommand {
         help: ArgumentHelp("The command and its arguments, behind --.", valueName: "command"))
     var command: [String] = []
 
+    // For hover test.
+    @Option(parsing: .unconditional, help: .hidden)
+    var parent: Int32?
+
     /// The command's own words are left alone, so that the parser takes for one of them what it does not know.
     func validate() throws {
         guard let word = command.first, word != "--", word != "-", word.hasPrefix("-") else { return }
@@ -58,6 +62,7 @@ struct ExecCommand: ParsableCommand {
     }
 
     mutating func run() throws {
+        if let parent { ParentProcess.endWith(parent) }
         let configuration = try ExecConfiguration(options, caller: .current())
         if let physical = HostFacts.physicalMemory() { try configuration.memory.check(againstHost: physical) }
         var logger = Logger(label: "hover", factory: { StandardErrorLog(label: $0) })

@@ -27,7 +27,7 @@ struct TestCommand: ParsableCommand {
             EXIT STATUS:
               0      every target passed, or was skipped for the reason that its file gives
               1      some failed
-              64     the command line cannot be understood, or no target is meant by --filter
+              64     the command line cannot be understood, or --filter means no target
               65     the file is no TOML, or says what cannot be
               66     there is no such file
               77     no permission
@@ -116,7 +116,8 @@ struct TestCommand: ParsableCommand {
 
     private func run(_ targets: [TestTarget], of file: TestFile, jobs: Int?, report: ReportFile?) throws {
         var settings = TestRunner.Settings(
-            program: runner.map { [$0] } ?? ["/proc/self/exe", "exec"], directory: file.directory,
+            // A run that is killed takes its guests with it.
+            program: runner.map { [$0] } ?? ["/proc/self/exe", "exec", "--parent", String(getpid())], directory: file.directory,
             budget: .current(jobs: jobs, automaticEngine: automaticEngine(for: targets)))
         settings.stopsAtFailure = failFast
         settings.missingEngines = missingEngines(for: targets)
