@@ -32,12 +32,15 @@ struct ExecJudgement {
 
     private func judge(_ exit: GuestExit) -> (RunResult, String) {
         switch exit.cause {
-        case .status(let status): return (RunResult(status: status), "exited")
+        case .status(let status):
+            var result = RunResult(status: status)
+            // What the command started may have been killed, and the command know no more than that.
+            if exit.outOfMemory, status != 0 { result.message = "the guest was out of memory while the command ran, and killed something; \(advice)" }
+            return (result, "exited")
         case .signal(let number, let dumped):
             var result = RunResult(status: 128 + number)
             if exit.outOfMemory, number == SIGKILL {
-                result.message =
-                    "the command was killed: the guest was out of memory; it had \(ByteCount.text(configuration.memory.bytes)), give it more with --memory"
+                result.message = "the command was killed: the guest was out of memory; \(advice)"
                 return (result, "out-of-memory")
             }
             // What a person or a closed pipe does is known to whoever did it.
@@ -47,6 +50,8 @@ struct ExecJudgement {
             return (result, "signal")
         }
     }
+
+    private var advice: String { "it had \(ByteCount.text(configuration.memory.bytes)), give it more with --memory" }
 
     private static func word(_ kind: GuestFailure.Kind) -> String {
         switch kind {

@@ -125,7 +125,10 @@ final class TestChild {
     }
 
     private func text(_ line: ArraySlice<UInt8>) -> String {
-        String(PlainText.of(line).split(separator: "\n").joined(separator: " "))
+        let text = PlainText.of(line).split(separator: "\n").joined(separator: " ")
+        // Lines that it announces are with the rest of the output.
+        guard text.hasSuffix(":"), let clause = text.lastIndex(of: ";") else { return text }
+        return String(text[..<clause])
     }
 
     /// Sees whether it has ended. What it started and left is killed then.
