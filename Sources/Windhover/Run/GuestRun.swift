@@ -271,7 +271,8 @@ public final class GuestRun: @unchecked Sendable {
             if case .poweredOff = outcome {} else {
                 return (
                     RunResult(
-                        status: ExitStatus.guestPanicked.rawValue, message: "the guest's kernel panicked: \(panic)"),
+                        status: ExitStatus.guestPanicked.rawValue,
+                        message: "the guest's kernel panicked: \(Printable.text(panic.utf8))"),
                     "panic"
                 )
             }

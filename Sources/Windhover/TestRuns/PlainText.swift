@@ -18,9 +18,9 @@ public enum PlainText {
                 switch scalar.value {
                 case 0x1B: state = .escape
                 case 0x0D: afterReturn = true
-                case 0x09, 0x0A, 0x20...0x7E: result.append(scalar)
-                case 0...0x9F, 0xFFFE, 0xFFFF: break
-                default: result.append(scalar)
+                case 0x09, 0x0A: result.append(scalar)
+                case 0xFFFE, 0xFFFF: break
+                default: if !scalar.isControl { result.append(scalar) }
                 }
             case .escape:
                 switch scalar {

@@ -47,7 +47,7 @@ public final class Console: AsyncSequence, Sendable {
     /// The last lines, fit for a terminal.
     public func lastLines(_ count: Int) -> [String] {
         let tail = shared.withLock { Array($0.bytes.suffix(64 << 10)) }
-        return tail.split(separator: UInt8(ascii: "\n")).map { Printable.text($0) }.filter { !$0.isEmpty }.suffix(count)
+        return tail.split(separator: UInt8(ascii: "\n")).map { Printable.line($0) }.filter { !$0.isEmpty }.suffix(count)
     }
 
     // MARK: What the guest says
