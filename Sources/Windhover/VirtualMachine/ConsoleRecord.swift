@@ -1,3 +1,4 @@
+internal import Glibc
 internal import Machine
 internal import Synchronization
 internal import VMCore
@@ -59,6 +60,15 @@ final class ConsoleRecord: ByteSink, @unchecked Sendable {
         log?.drain()
     }
 
+    /// Why the file has not got everything; nil where it has.
+    var lostLog: String? {
+        switch log?.failure {
+        case nil: nil
+        case ETIMEDOUT: "it is not read"
+        case let code?: HostError.message(code)
+        }
+    }
+
     // MARK: For people
 
     /// The last lines, fit for a terminal.
@@ -80,6 +90,6 @@ final class ConsoleRecord: ByteSink, @unchecked Sendable {
     ]
 
     private var lines: [String] {
-        bytes.split(whereSeparator: { $0 == UInt8(ascii: "\n") || $0 == UInt8(ascii: "\r") }).map(Printable.text)
+        bytes.split(whereSeparator: { $0 == UInt8(ascii: "\n") || $0 == UInt8(ascii: "\r") }).map(Printable.line)
     }
 }
