@@ -31,11 +31,19 @@ static bool in_background(void) {
   return foreground > 0 && foreground != getpgrp();
 }
 
+// Whether the mode is what we set: where another program has set its own since (a shell, a pager that the output is piped into), it
+// knows better.
+static bool is_ours(void) {
+  struct termios now;
+  return tcgetattr(terminal, &now) == 0 && now.c_lflag == raw_mode.c_lflag && now.c_iflag == raw_mode.c_iflag &&
+         now.c_oflag == raw_mode.c_oflag;
+}
+
 // The terminal's mode back, once, from whichever way out comes first.
 static void give_back(void) {
   if (!raw) return;
   raw = 0;
-  if (!in_background()) tcsetattr(terminal, TCSANOW, &cooked_mode);
+  if (!in_background() && is_ours()) tcsetattr(terminal, TCSANOW, &cooked_mode);
 }
 
 void chost_terminal_restore(void) {
@@ -151,13 +159,7 @@ static void watch(int pipe) {
   ssize_t count;
   do count = read(pipe, &byte, 1);
   while (count < 0 && errno == EINTR);
-  if (count == 0) {
-    // Only what we set: where the shell has taken the terminal over already, it knows better.
-    struct termios now;
-    if (tcgetattr(terminal, &now) == 0 && now.c_lflag == raw_mode.c_lflag && now.c_iflag == raw_mode.c_iflag &&
-        now.c_oflag == raw_mode.c_oflag)
-      tcsetattr(terminal, TCSANOW, &cooked_mode);
-  }
+  if (count == 0 && is_ours()) tcsetattr(terminal, TCSANOW, &cooked_mode);
   _exit(0);
 }
 
@@ -183,12 +185,13 @@ static void start_watcher(void) {
   watch_pipe = ends[1];
 }
 
-int chost_terminal_raw(int descriptor, bool terminations) {
+int chost_terminal_raw(int descriptor, bool terminations, bool output) {
   if (raw) return 0;
   struct termios mode;
   if (tcgetattr(descriptor, &mode) != 0) return -errno;
   cooked_mode = mode;
   cfmakeraw(&mode);
+  if (!output) mode.c_oflag = cooked_mode.c_oflag;
   mode.c_cc[VMIN] = 1;
   mode.c_cc[VTIME] = 0;
   raw_mode = mode;

@@ -83,6 +83,7 @@ extension GuestMemory {
         guard unsafe mapped != MAP_FAILED else { return false }
         if hugePages == .transparent { _ = unsafe madvise(mapped, count, MADV_HUGEPAGE) }
         _ = unsafe madvise(mapped, count, MADV_DONTDUMP)
+        unsafe Self.keepFromChildren(mapped, count)
         parts.remove(range)
         return true
     }

@@ -125,6 +125,7 @@ public protocol GuestMemoryObserver: AnyObject, Sendable {
         if hugePages == .transparent { _ = unsafe madvise(mapped, Int(size), MADV_HUGEPAGE) }
         // A core dump of the monitor must not carry the guest's secrets.
         _ = unsafe madvise(mapped, Int(size), MADV_DONTDUMP)
+        unsafe Self.keepFromChildren(mapped, Int(size))
         unsafe reservation = mapped
         self.size = size
         self.hugePages = hugePages
@@ -137,6 +138,10 @@ public protocol GuestMemoryObserver: AnyObject, Sendable {
     }
 
     deinit { _ = unsafe munmap(reservation, Int(size)) }
+
+    /// A process that is forked while a guest runs (the one that gives the terminal back) is not to have its memory: each page that the
+    /// guest writes to from then on would be copied first, and both kept.
+    static func keepFromChildren(_ start: UnsafeMutableRawPointer?, _ count: Int) { _ = unsafe madvise(start, count, MADV_DONTFORK) }
 
     /// The host bytes behind `count` guest bytes at `address`.
     ///
@@ -268,6 +273,7 @@ public protocol GuestMemoryObserver: AnyObject, Sendable {
                 MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, descriptor, signedOffset)
             guard unsafe mapped != MAP_FAILED else { return errno }
             _ = unsafe madvise(mapped, bytes.count, MADV_DONTDUMP)
+            unsafe Self.keepFromChildren(mapped, bytes.count)
             parts.insert(address.rawValue..<(address.rawValue &+ rounded))
             return 0
         }

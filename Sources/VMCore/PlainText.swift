@@ -45,12 +45,12 @@ public enum PlainText {
         return String(result)
     }
 
-    /// The lines that are not empty, each as `line` has it.
-    public static func lines(_ bytes: some Sequence<UInt8>) -> [String] { of(bytes).split(separator: "\n").map { withoutTabs(String($0)) } }
+    /// Characters of a line that somebody is shown of what a guest may make as long as it likes.
+    public static let longestLine = 512
 
-    private static func withoutTabs(_ line: String) -> String {
-        guard line.utf8.contains(UInt8(ascii: "\t")) else { return line }
-        return String(String.UnicodeScalarView(line.unicodeScalars.map { $0 == "\t" ? " " : $0 }))
+    /// The lines that are not empty, each as `line` has it.
+    public static func lines(_ bytes: some Sequence<UInt8>, limit: Int = .max) -> [String] {
+        of(bytes).split(separator: "\n").map { shown($0[...], limit) }
     }
 
     /// One line: without its end, and with a blank for each tab and each end of a line within it.
@@ -59,8 +59,13 @@ public enum PlainText {
     public static func line(_ bytes: some Sequence<UInt8>, limit: Int = .max) -> String {
         var text = of(bytes)
         if text.utf8.last == UInt8(ascii: "\n") { text.unicodeScalars.removeLast() }
+        return shown(text[...], limit)
+    }
+
+    /// A text without tabs and line ends, and an ellipsis where it was longer than `limit`.
+    private static func shown(_ text: Substring, _ limit: Int) -> String {
         let isLong = text.utf8.count > limit && text.unicodeScalars.count > limit
-        guard isLong || text.utf8.contains(where: { $0 == UInt8(ascii: "\t") || $0 == UInt8(ascii: "\n") }) else { return text }
+        guard isLong || text.utf8.contains(where: { $0 == UInt8(ascii: "\t") || $0 == UInt8(ascii: "\n") }) else { return String(text) }
         var result = String.UnicodeScalarView(text.unicodeScalars.prefix(limit).map { $0 == "\t" || $0 == "\n" ? " " : $0 })
         if isLong { result.append("…") }
         return String(result)

@@ -6,6 +6,7 @@ struct ExecCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "exec",
         abstract: "Runs a command in a throwaway machine, over your own files.",
+        usage: "hover exec [<options>] -- <command> [<argument> ...]",
         discussion: """
             The guest's root is this host's own tree, read-only, with a layer of memory over it that takes what is written; the \
             working directory, the environment, input, output and exit status are as if the command ran here. --rw lets writes to the \
@@ -26,7 +27,7 @@ struct ExecCommand: ParsableCommand {
               65     a bad image or configuration; a kernel that lacks what this takes
               66     a file, directory or image is not there
               69     the engine, or the image's source, is not available here
-              70     the guest died, or never came up; the last lines of its console are shown
+              70     the guest died, or never came up; its last console lines are shown
               77     no permission
               124    the time limit passed
               125    the command could not be started: its directory or user is not there
@@ -46,7 +47,22 @@ struct ExecCommand: ParsableCommand {
         help: ArgumentHelp("The command and its arguments, behind --.", valueName: "command"))
     var command: [String] = []
 
+    // For hover test.
+    @Option(parsing: .unconditional, help: .hidden)
+    var parent: Int32?
+
+    /// The command's own words are left alone, so that the parser takes for one of them what it does not know.
+    func validate() throws {
+        guard let word = command.first, word != "--", word != "-", word.hasPrefix("-") else { return }
+        if ["-h", "-help", "--help"].contains(word) { throw CleanExit.helpRequest(Self.self) }
+        if word == "--version" { throw CleanExit.message(Hover.configuration.version) }
+        let option = String(word.prefix { $0 != "=" })
+        let known = Self.helpMessage().split { " ,.;[]<\n".contains($0) }.filter { $0.hasPrefix("--") && $0.count > 2 }.map(String.init)
+        throw ValidationError("Unknown option '\(option)'." + (Spelling.closest(to: option, among: known).map { " Did you mean '\($0)'?" } ?? ""))
+    }
+
     mutating func run() throws {
+        if let parent { ParentProcess.endWith(parent) }
         let configuration = try ExecConfiguration(options, caller: .current())
         if let physical = HostFacts.physicalMemory() { try configuration.memory.check(againstHost: physical) }
         var logger = Logger(label: "hover", factory: { StandardErrorLog(label: $0) })

@@ -28,6 +28,8 @@ struct Hover: ParsableCommand {
 
     static func main() {
         StandardStreams.openMissing()
+        // Ignored by whoever started this, it would have nobody told how a child ended.
+        signal(SIGCHLD, SIG_DFL)
         do {
             if let plain = PlainRunArguments(CommandLine.arguments.dropFirst()) {
                 try RunCommand.run(plain.options, verbose: plain.isVerbose)

@@ -28,6 +28,14 @@ enum StandardOutput {
         let code = writeAll(text, to: STDOUT_FILENO)
         guard code == 0 else { throw Failure(errno: code) }
     }
+
+    /// The same, of who is not to wait for ever for a reader that reads no more.
+    ///
+    /// - Parameter isUrgent: asked while the reader is waited for; once it is so, he has a second.
+    static func write(_ text: String, isUrgent: @escaping () -> Bool) throws(Failure) {
+        let code = writeAll(text, to: STDOUT_FILENO, isUrgent: isUrgent)
+        guard code == 0 else { throw Failure(errno: code) }
+    }
 }
 
 enum StandardStreams {
@@ -41,11 +49,22 @@ enum StandardStreams {
     }
 }
 
-/// - Returns: 0, or the errno of a write that failed.
-private func writeAll(_ text: String, to descriptor: Int32) -> Int32 {
+/// - Returns: 0, or the errno of a write that failed: ETIMEDOUT where it was urgent.
+private func writeAll(_ text: String, to descriptor: Int32, isUrgent: (() -> Bool)? = nil) -> Int32 {
     var rest = Array(text.utf8)[...]
+    var patience = 10
     while !rest.isEmpty {
-        let count = unsafe rest.withUnsafeBytes { unsafe writeOnce(descriptor, $0) }
+        // What poll promises to take does not block. Source: [LINUX-PIPE].
+        if let isUrgent {
+            var ready = pollfd(fd: descriptor, events: Int16(POLLOUT), revents: 0)
+            if unsafe poll(&ready, 1, 100) <= 0 {
+                if isUrgent() { patience -= 1 }
+                if patience < 0 { return ETIMEDOUT }
+                continue
+            }
+        }
+        let part = isUrgent == nil ? rest : rest.prefix(4096)
+        let count = unsafe part.withUnsafeBytes { unsafe writeOnce(descriptor, $0) }
         if count < 0 && errno == EINTR { continue }
         if count < 0 && errno == EAGAIN {
             // Somebody made the shared description non-blocking.

@@ -27,7 +27,7 @@ struct TestCommand: ParsableCommand {
             EXIT STATUS:
               0      every target passed, or was skipped for the reason that its file gives
               1      some failed
-              64     the command line cannot be understood, or no target is meant by --filter
+              64     the command line cannot be understood, or --filter means no target
               65     the file is no TOML, or says what cannot be
               66     there is no such file
               77     no permission
@@ -93,6 +93,11 @@ struct TestCommand: ParsableCommand {
         try run(targets, of: file, jobs: jobs, report: report)
     }
 
+    /// The first signal that ended the run.
+    private final class End {
+        var number: Int32 = 0
+    }
+
     private func jobCount() throws(Misuse) -> Int? {
         guard let jobs else { return nil }
         guard !jobs.isEmpty, jobs.utf8.allSatisfy({ (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) }), let count = Int(jobs), count > 0 else {
@@ -116,18 +121,23 @@ struct TestCommand: ParsableCommand {
 
     private func run(_ targets: [TestTarget], of file: TestFile, jobs: Int?, report: ReportFile?) throws {
         var settings = TestRunner.Settings(
-            program: runner.map { [$0] } ?? ["/proc/self/exe", "exec"], directory: file.directory,
+            // A run that is killed takes its guests with it.
+            program: runner.map { [$0] } ?? ["/proc/self/exe", "exec", "--parent", String(getpid())], directory: file.directory,
             budget: .current(jobs: jobs, automaticEngine: automaticEngine(for: targets)))
         settings.stopsAtFailure = failFast
         settings.missingEngines = missingEngines(for: targets)
         let isStreaming = !quiet && (verbose || jobs == 1 || targets.count == 1)
         let isTerminal = Terminal.isTerminal(STDOUT_FILENO) && Style.isCapable
+        let ended = End()
         let display = TestDisplay(
             names: targets.map(\.name), isQuiet: quiet, isStreaming: isStreaming, hasPrefix: jobs != 1 && targets.count > 1,
             isColoured: Style.isColoured, size: { isTerminal ? Terminal.size(of: STDOUT_FILENO) : nil },
-            now: Self.seconds, output: StandardOutput.write)
+            now: Self.seconds,
+            output: { text in
+                // A reader that has stopped does not keep a signal from ending the run.
+                try StandardOutput.write(text, isUrgent: { ended.number != 0 || EndingSignals.pending != 0 })
+            })
         let timestamp = Self.timestamp()
-        var last: Int32 = 0
         // A reader that goes away is an error of the write, so that the targets are ended in order.
         signal(SIGPIPE, SIG_IGN)
         let results = try EndingSignals.caught {
@@ -139,7 +149,7 @@ struct TestCommand: ParsableCommand {
                         isTold = true
                         number = SIGPIPE
                     }
-                    if number != 0, last == 0 { last = number }
+                    if number != 0, ended.number == 0 { ended.number = number }
                     return number
                 }, observe: display.observe)
             display.finish()
@@ -147,7 +157,7 @@ struct TestCommand: ParsableCommand {
             try report?.write(document.text)
             return results
         }
-        if last != 0, last != SIGPIPE { GuestRun.die(of: last) }
+        if ended.number != 0, ended.number != SIGPIPE { GuestRun.die(of: ended.number) }
         if let failure = display.failure {
             if let failure = failure as? StandardOutput.Failure, failure.errno == EPIPE { GuestRun.die(of: SIGPIPE) }
             throw failure

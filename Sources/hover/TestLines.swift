@@ -33,14 +33,17 @@ struct TestLines {
             return mark(result.outcome, width: 0) + " \(result.name)" + (result.outcome.reason.map { ": \($0)" } ?? time)
         }
         var text = Self.padded(Self.cut(result.name, to: nameWidth), nameWidth)
-        text += Self.leftPadded(result.seconds > 0 ? Self.duration(result.seconds) : "", Self.timeWidth)
+        if hasTimes { text += Self.leftPadded(result.seconds > 0 ? Self.duration(result.seconds) : "", Self.timeWidth) }
         if let reason = result.outcome.reason { text += "  \(reason)" }
         return mark(result.outcome, width: Self.markWidth) + Self.cut(text, to: max(0, columns - 1 - Self.markWidth))
     }
 
     /// One target under way.
     func runningLine(_ name: String, seconds: Double, nameWidth: Int) -> String {
-        let text = Self.padded(Self.cut(name, to: nameWidth), nameWidth) + Self.leftPadded(Self.duration(seconds), Self.timeWidth)
+        // Where there is no room for more: this line is drawn again in its place, and must be one.
+        if let columns, columns < Self.markWidth + 4 { return Self.cut(name, to: columns - 1) }
+        let time = hasTimes ? Self.leftPadded(Self.duration(seconds), Self.timeWidth) : ""
+        let text = Self.padded(Self.cut(name, to: nameWidth), nameWidth) + time
         return Style.bold(Self.padded("running", Self.markWidth), isColoured)
             + Self.cut(text, to: max(0, (columns ?? 80) - 1 - Self.markWidth))
     }
@@ -52,8 +55,11 @@ struct TestLines {
     func nameWidth(_ names: [String]) -> Int {
         let widest = names.map(Self.width).max() ?? 0
         guard let columns else { return widest }
-        return max(1, min(widest, columns - 1 - Self.markWidth - Self.timeWidth))
+        return max(1, min(widest, columns - 1 - Self.markWidth - (hasTimes ? Self.timeWidth : 0)))
     }
+
+    /// On a narrow terminal names are worth more.
+    private var hasTimes: Bool { (columns ?? 80) >= 40 }
 
     /// How many passed, failed and were skipped. Those without a verdict count as failed.
     func counts(_ counts: TestCounts) -> String {

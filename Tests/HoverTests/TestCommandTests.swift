@@ -110,6 +110,26 @@ import Windhover
         #expect(try run([scratch.path + "/sub/t.toml"], in: "/").status == 0)
     }
 
+    /// What this program was started with has no influence on its children's ends.
+    @Test func aCallerThatIgnoresItsChildren() throws {
+        write(Self.target("a", "exit 3"))
+        let result = try HoverProcess.run(
+            ["test", "--runner", scratch.path + "/exec"], through: ["sh", "-c", "trap '' CHLD; exec \"$@\"", "sh"], in: scratch.path, limit: 30)
+        #expect(!result.hung && result.status == 1 && result.output.contains("exit status 3, where 0"), "\(result)")
+    }
+
+    @Test func filesOfTheRunAreBesideNobodyElses() throws {
+        mkdir(scratch.path + "/sub", 0o755)
+        mkdir(scratch.path + "/tmp", 0o755)
+        write(Self.target("a", "echo x > $console"), to: "sub/t.toml")
+        for place in ["tmp", "./tmp/", ""] {
+            let result = try HoverProcess.run(
+                ["test", "--runner", scratch.path + "/exec", "sub/t.toml"], in: scratch.path, variables: ["TMPDIR": place])
+            #expect(result.status == 0, "\(place): \(result)")
+        }
+        #expect(scratch.contents.count == 4, "\(scratch.contents)")
+    }
+
     @Test func failFast() throws {
         write(Self.target("a", "false") + Self.target("b", "true"))
         #expect(try run(["--jobs", "1", "--fail-fast"]).output.contains("skipped b: another target failed"))
@@ -168,6 +188,9 @@ import Windhover
         try expect(.badConfiguration, ["--junit", "."], "'.'")
         try expect(.noSuchFile, ["--junit", ""], "--junit")
         try expect(.badConfiguration, ["."], "a directory")
+        // What is in the file is told on one line, whatever it holds.
+        write("\"a\\n\\u001b[2J\" = 1\n")
+        try expect(.badConfiguration, [], "hover.toml:1:1: ", "'a[2J'")
     }
 
     @Test func anInterruptionIsReported() throws {
@@ -180,6 +203,21 @@ import Windhover
         #expect(result.output.contains("skipped later: the run was interrupted"))
         let text = try String(decoding: Self.bytes(scratch.path + "/r.xml"), as: UTF8.self)
         #expect(text.contains("errors=\"1\" skipped=\"1\"") && text.hasSuffix("</testsuites>\n"))
+    }
+
+    /// A reader that has stopped holds the run up, and its end by a signal for a second only.
+    @Test func aReaderThatHasStoppedDoesNotHoldASignalUp() throws {
+        write(Self.target("chatty", "touch running; yes; sleep 50") + Self.target("later", "true"))
+        let result = try HoverProcess.run(
+            [
+                "-c",
+                """
+                mkfifo pipe; sleep 100 < pipe & reader=$!
+                \(HoverProcess.path) test --runner ./exec --jobs 1 > pipe & run=$!
+                while [ ! -e running ]; do sleep 0.05; done; sleep 2; kill -TERM $run; wait $run; echo $?; kill $reader
+                """,
+            ], through: ["/bin/sh", "-c", "shift; exec /bin/sh \"$@\"", "sh"], in: scratch.path, limit: 40)
+        #expect(!result.hung && result.output == "\(128 + SIGTERM)\n", "\(result)")
     }
 
     @Test func aReaderThatGoesAwayEndsTheRun() throws {
@@ -268,9 +306,34 @@ import Windhover
                 let last = screen.text.split(separator: "\u{1B}[J").last.map(String.init) ?? screen.text
                 let lines = last.split(separator: "\n")
                 #expect(lines.count <= max(1, rows), "\(rows) rows: \(lines)")
-                for line in lines where columns > 10 { #expect(TestLines.width(String(line)) < columns, "\(columns) \(line)") }
+                for line in lines where columns > 10 || !line.hasPrefix("FAILED") { #expect(TestLines.width(String(line)) < columns, "\(columns) \(line)") }
             }
         }
+    }
+
+    @Test func onANarrowTerminalThereAreNames() {
+        let screen = Screen()
+        screen.size = Terminal.Size(rows: 10, columns: 20)
+        let display = display(screen)
+        display.observe(.started(1))
+        #expect(screen.text.hasPrefix("running  boot [ker~\n"), "\(screen.text)")
+        screen.size = Terminal.Size(rows: 10, columns: 10)
+        screen.text = ""
+        display.observe(.tick)
+        #expect(screen.text.hasPrefix("\r\u{1B}[2A\u{1B}[Jboot [ke~\n"), "\(screen.text)")
+    }
+
+    /// A terminal that says it has no size, or none any more: the table goes, and lines stay.
+    @Test func aTerminalThatLosesItsSize() {
+        let screen = Screen()
+        let display = display(screen)
+        display.observe(.started(0))
+        screen.size = nil
+        screen.text = ""
+        display.observe(.tick)
+        #expect(screen.text.isEmpty)
+        display.observe(.finished(0, result("a", .passed)))
+        #expect(screen.text == "\r\u{1B}[2A\u{1B}[Jok a (1.3 s)\n")
     }
 
     @Test func withoutATerminalThereAreOnlyLines() {

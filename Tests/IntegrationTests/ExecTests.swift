@@ -48,6 +48,26 @@ extension SlowTiers {
             #expect(early.output == "y\ny\n141\n" && early.error.isEmpty, "\(early.summary)")
         }
 
+        /// What the host could not take, or give, is told, and no success.
+        @Test(arguments: [
+            ("> /dev/full", [], "the command's output: write: No space left on device"), ("2> /dev/full >&2", [], ""),
+            ("< /", [], "the command's input: read: Is a directory"), ("", ["--console-log", "/dev/full"], "some of the console is missing in '/dev/full': No space"),
+        ] as [(String, [String], String)])
+        func whatTheHostLosesIsTold(redirection: String, options: [String], words: String) async throws {
+            let result = try await Exec.around("\"$@\" \(redirection); echo $?", options, ["sh", "-c", "echo lost; cat"])
+            // The console is hover's own, and the command's files are whole.
+            #expect(result.output.hasSuffix(options.isEmpty ? "70\n" : "0\n"), "\(result.summary)")
+            #expect(words.isEmpty || result.error.contains(words), "\(result.summary)")
+        }
+
+        /// Without a person a terminal's input ends, too: nobody waits for ever.
+        @Test func aTerminalWithoutAPerson() async throws {
+            for (input, count) in [("", 0), ("half", 4), ("whole\n", 6)] {
+                let result = try await Exec.run(["--tty", "always"], ["sh", "-c", "stty -echo; test -t 0 && echo; cat | wc -c"], input: Array(input.utf8))
+                #expect(result.status == 0 && ExpectedOutput.lines(of: result.output).last == "\(count)", "\(input): \(result.summary)")
+            }
+        }
+
         @Test func aSignalOfItsOwnEndsACommand() async throws {
             let result = try await Exec.run([], ["sh", "-c", "kill -SEGV $$"])
             #expect(result.status == 139 && result.error.contains("SIGSEGV"), "\(result.summary)")
@@ -275,6 +295,16 @@ extension SlowTiers {
             other.type("\r~.")
             #expect(other.end(within: 15) == 130, "\(other.text)")
             #expect(other.isCooked)
+        }
+
+        /// What the output is piped into shows it on the same terminal, and ends its lines as ever.
+        @Test func aTerminalThatOthersPrintTo() async throws {
+            try await Exec.image()
+            let child = try TerminalChild(
+                ["bash", "-c", "\"$@\" | cat; echo end", "bash"] + Exec.words([], ["sh", "-c", "printf 'one\\ntwo\\n'; sleep 2"]), rows: 24, columns: 80)
+            #expect(child.expect("one\r\ntwo\r\n", within: Exec.deadline), "\(child.text)")
+            #expect(child.end(within: 60) == 0 && child.text.hasSuffix("end\r\n"), "\(child.text)")
+            #expect(child.isCooked)
         }
 
         /// A first signal is the command's, which may make of it what it likes; a second ends the machine, and one before there is a command, too.

@@ -50,6 +50,43 @@ import VMCore
         }
     }
 
+    /// Else a process that is forked while a guest runs would have each page that the guest writes to copied.
+    @Test func childrenDoNotGetIt() throws {
+        let memory = try GuestMemory(size: 5 << 30)
+        let file = tmpfile()
+        defer { fclose(file) }
+        ftruncate(fileno(file), 8192)
+        try memory.map(file: fileno(file), offset: 0, count: 8192, at: GuestAddress(0x10_0000))
+        let maps = try text(of: "/proc/self/smaps")
+        for address in [0x1000, 0x10_0000, 5 << 30] as [UInt64] {
+            let host = UInt(bitPattern: try #require(memory.hostBytes(at: GuestAddress(address), count: 4096)?.baseAddress))
+            #expect(flags(of: host, in: maps)?.contains("dc") == true, "\(address)")
+        }
+        // What was not asked for has not got it.
+        let other = UInt(bitPattern: try #require(mmap(nil, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)))
+        #expect(flags(of: other, in: try text(of: "/proc/self/smaps"))?.contains("dc") == false)
+    }
+
+    private func text(of path: String) throws -> String {
+        let file = try #require(fopen(path, "r"))
+        defer { fclose(file) }
+        var bytes: [UInt8] = []
+        var buffer = [UInt8](repeating: 0, count: 1 << 16)
+        while case let count = fread(&buffer, 1, buffer.count, file), count > 0 { bytes += buffer[..<count] }
+        return String(decoding: bytes, as: UTF8.self)
+    }
+
+    /// The words behind `VmFlags:` of the mapping with that address.
+    private func flags(of address: UInt, in maps: String) -> [Substring]? {
+        var isHere = false
+        for line in maps.split(separator: "\n") {
+            let range = line.prefix { $0 != " " }.split(separator: "-").map { UInt($0, radix: 16) }
+            if range.count == 2, let low = range[0], let high = range[1] { isHere = low..<high ~= address }
+            if isHere, line.hasPrefix("VmFlags:") { return line.split(separator: " ") }
+        }
+        return nil
+    }
+
     @Test func commitsNothingBeforeItIsTouched() throws {
         let memory = try GuestMemory(size: 8 << 30)
         var resident = [UInt8](repeating: 1, count: 1 << 20)

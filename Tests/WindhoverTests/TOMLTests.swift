@@ -129,6 +129,7 @@ func toml(_ bytes: [UInt8]) -> String {
         #expect(toml(Array("a = 1\nb = \"".utf8) + [0xFF, 0x22]).hasPrefix("2:6 this is not UTF-8"))
         #expect(toml([0x61, 0]).hasPrefix("1:2 "))
         #expect(toml([0xEF, 0xBB, 0xBF] + Array("a = 1".utf8)) == "{61:1}")
+        #expect(toml([0xEF, 0xBB, 0xBF] + Array("a = x".utf8)).hasPrefix("1:5 "))
     }
 
     @Test func depthHasAnEnd() {

@@ -63,6 +63,45 @@ import Testing
         #expect(terminal.isCooked)
     }
 
+    /// What others print there ends its lines as ever.
+    @Test func outputMayStayCooked() throws {
+        let terminal = try PseudoTerminal()
+        try Terminal.makeRaw(terminal.ours, withOutput: false)
+        defer { Terminal.restore() }
+        #expect(terminal.mode.c_lflag & tcflag_t(ICANON | ECHO | ISIG) == 0 && terminal.mode.c_oflag & tcflag_t(OPOST) != 0)
+        #expect(write(terminal.ours, "a\n", 2) == 2)
+        var bytes = [UInt8](repeating: 0, count: 8)
+        #expect(read(terminal.user, &bytes, 8) == 3 && bytes.starts(with: Array("a\r\n".utf8)))
+    }
+
+    @Test func anotherOwnersModeIsLeftAlone() throws {
+        let terminal = try PseudoTerminal()
+        try Terminal.makeRaw(terminal.ours)
+        var mode = terminal.mode
+        mode.c_lflag |= tcflag_t(ISIG)
+        tcsetattr(terminal.ours, TCSANOW, &mode)
+        Terminal.restore()
+        #expect(terminal.mode.c_lflag & tcflag_t(ICANON | ECHO | ISIG) == tcflag_t(ISIG))
+    }
+
+    /// Who reads the same terminal may be faster, with what was there a moment ago.
+    @Test(.timeLimit(.minutes(1))) func anotherReaderDoesNotHoldTheEndUp() throws {
+        let terminal = try PseudoTerminal()
+        try Terminal.makeRaw(terminal.ours)
+        defer { Terminal.restore() }
+        let rival = open("/proc/self/fd/\(terminal.ours)", O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC)
+        defer { close(rival) }
+        for _ in 0..<20 {
+            let input = try TerminalInput(from: terminal.ours) {}
+            for _ in 0..<50 {
+                #expect(write(terminal.user, "x", 1) == 1)
+                var byte: UInt8 = 0
+                _ = read(rival, &byte, 1)
+            }
+            input.end()
+        }
+    }
+
     @Test func inputTypedBeforeIsKept() throws {
         let terminal = try PseudoTerminal()
         #expect(write(terminal.user, "hi", 2) == 2)

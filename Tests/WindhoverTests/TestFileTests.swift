@@ -54,6 +54,7 @@ import Testing
                 "true && false",
             ])
         #expect(target.expectation == .status(0))
+        #expect(try targets("[[target]]\nname='a'\ncommand='b'\ntimeout=1.5").first?.timeout.milliseconds == 1500)
         #expect(try targets("[[target]]\nname='a'\ncommand='b'").first?.timeout.milliseconds == 600_000)
     }
 
@@ -123,7 +124,7 @@ import Testing
         ("[[target]]\nmemory = '1K'\n", "2:10", "too small"),
         ("[[target]]\nengine = 'qemu'\n", "2:10", "auto, kvm or interpreter"), ("[[target]]\nwhen_missing = true\n", "2:16", "fail or skip, not a boolean"),
         ("[[target]]\ntimeout = 'soon'\n", "2:11", "timeout wants a time"), ("[[target]]\ntimeout = 0\n", "2:11", "before it starts"),
-        ("[[target]]\ntimeout = -1\n", "2:11", "timeout wants a time"), ("[[target]]\nenv = 'A=1'\n", "2:7", "a table of strings"),
+        ("[[target]]\ntimeout = -1\n", "2:11", "timeout wants a time"), ("[[target]]\ntimeout = inf\n", "2:11", "timeout wants a time"), ("[[target]]\nenv = 'A=1'\n", "2:7", "a table of strings"),
         ("[[target]]\nenv.A = 1\n", "2:9", "env.A wants a string"), ("[[target]]\nenv.'A=B' = ''\n", "2:5", "no variable's name"),
         ("[[target]]\nenv.1A = ''\n", "2:5", "no variable's name"), ("[[target]]\nrw = 'yes'\n", "2:6", "true or false"),
         ("[[target]]\nnet = 'bridge'\n", "2:7", "net takes user"), ("[[target]]\nuser = '-x'\n", "2:8", "no user's name"), ("[[target]]\nshares = [1]\n", "2:11", "not an integer"),
@@ -140,6 +141,22 @@ import Testing
         let complaint = complaint(text)
         #expect(complaint.hasPrefix("dir/t.toml:\(place): ") && complaint.contains(words), "\(text): \(complaint)")
         #expect(!complaint.contains("\n"))
+    }
+
+    /// A key or a text of the file's may hold what a terminal obeys, more than a line, or no end.
+    @Test(arguments: [
+        "\"a\\nb\" = 1", "\"\\u001b]0;x\\u0007\" 1", "[[target]]\nengine = \"\\u001b[2J\\u009b1m\\u202ex\\u2028y\"", "[[target]]\nkind.\"\\r\" = 1",
+        "a = " + String(repeating: "9", count: 100_000), "\"" + String(repeating: "k", count: 100_000) + "\" = 1",
+    ])
+    func complaintsAreALineForATerminal(text: String) {
+        let complaint = complaint(text)
+        #expect(complaint.hasPrefix("dir/t.toml:") && complaint.unicodeScalars.count < 600, "\(complaint.prefix(1000))")
+        #expect(!complaint.unicodeScalars.contains { $0.value < 0x20 || 0x7F...0x9F ~= $0.value || 0x2028...0x202E ~= $0.value }, "\(complaint.debugDescription)")
+    }
+
+    @Test func namesOfAMatrixAreALineForATerminal() throws {
+        let names = try targets("[[target]]\nname = 'a'\nmatrix.command = [\"one\\ntwo\", \"\\u001b[2J\", \"\\u009b1m\\u202e\\u2028\"]").map(\.name)
+        #expect(names == ["a [command=one two]", "a [command= [2J]", "a [command= 1m  ]"])
     }
 
     @Test func aMatrixIsBounded() {

@@ -37,10 +37,17 @@ import Testing
         #expect(try outcome(FakeExec.ending("panic", 255)) == .error("the guest's kernel panicked"))
         #expect(try outcome(FakeExec.ending("panic", 255), more: "expect = 'panic'") == .passed)
         #expect(try outcome("exit 0", more: "expect = 'panic'") == .failed("exit status 0, where the guest's kernel is expected to panic"))
+        // The out-of-memory killer's is a signal like others, with a reason.
+        #expect(try outcome(FakeExec.ending("out-of-memory", 137), more: "expect = 137") == .passed)
+        #expect(
+            try outcome(FakeExec.ending("out-of-memory", 137, "the guest was out of memory"))
+                == .failed("the guest was out of memory (137), where 0 is expected"))
+        #expect(try outcome(FakeExec.ending("interrupted", 143)) == .error("the guest was stopped: hover got signal 15"))
         // A panic is not the status 255 that was expected of the command.
         #expect(try outcome(FakeExec.ending("panic", 255), more: "expect = 255").isFailure)
         #expect(try outcome(FakeExec.ending("timeout", 124), more: "timeout = '30s'") == .error("the time limit of 30s passed"))
         #expect(try outcome(FakeExec.ending("died", 70, "triple fault")) == .error("triple fault"))
+        #expect(try outcome(FakeExec.ending("died", 70, "it died; its last lines:")) == .error("it died"))
         #expect(try outcome(FakeExec.ending("not-started", 66, "there is no kernel x")) == .error("there is no kernel x"))
     }
 
@@ -298,12 +305,26 @@ import Testing
         do {
             let file = try ReportFile(path)
             #expect(contents(path) == "old")
+            // A signal that ends the process leaves nothing beside it.
+            #expect(HostFile.names(in: directory.path) == ["r.xml"])
             try file.write("new")
             #expect(contents(path) == "new")
         }
         let other = directory.path + "/other.xml"
         _ = try ReportFile(other)
         #expect(HostFile.names(in: directory.path) == ["r.xml"])
+        // What a killed process of this number has left is in nobody's way.
+        directory.file(".r.xml.\(getpid())", "half")
+        try ReportFile(path).write("newer")
+        #expect(contents(path) == "newer" && HostFile.names(in: directory.path) == ["r.xml"])
+    }
+
+    @Test func aLinkIsFollowed() throws {
+        let path = directory.file("r.xml", "old")
+        let link = directory.path + "/link.xml"
+        try HostFile.makeLink(link, to: "r.xml")
+        try ReportFile(link).write("new")
+        #expect(contents(path) == "new" && HostFile.facts(link)?.isRegular == false)
     }
 
     @Test func whatCannotBeWritten() {

@@ -50,6 +50,9 @@ static inline uint32_t chost_byte_mask(uintptr_t at) {
 // Names the calling thread for ps and debuggers; at most 15 bytes. (pthread_setname_np hides behind _GNU_SOURCE.)
 static inline void chost_set_thread_name(const char *_Nonnull name) { prctl(PR_SET_NAME, name, 0, 0, 0); }
 
+// SIGKILL for this process when the thread that started it ends.
+static inline void chost_end_with_parent(void) { prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0); }
+
 // Enumerations that Swift would otherwise import as types of their own.
 static const int chost_epoll_cloexec = EPOLL_CLOEXEC;
 static const int chost_timerfd_flags = TFD_CLOEXEC | TFD_NONBLOCK;

@@ -10,6 +10,9 @@ int chost_pipe(int ends[2]);
 // accept4(2), the connection non-blocking and closed on exec. Returns a descriptor or -errno.
 int chost_accept(int listener);
 
+// sched_getaffinity(2): the processors that the calling thread may run on; all that are on line where there are too many for a set.
+int chost_processor_count(void);
+
 // posix_spawn_file_actions_addchdir_np(3). Returns 0 or an errno.
 int chost_spawn_chdir(posix_spawn_file_actions_t *actions, const char *path);
 

@@ -11,9 +11,10 @@
 // and, through a child process that outlives it, at SIGKILL.
 //
 // descriptor: an open terminal. terminations: also handle SIGTERM, SIGINT, SIGHUP and SIGQUIT (restore, then
-// the default action); false where the caller ends the process in an orderly way at those.
+// the default action); false where the caller ends the process in an orderly way at those. output: also leave the ends of lines
+// that are shown to the process that prints them; false where others print to the terminal, too.
 // Returns 0 or -errno. Calling it again while raw is 0 and does nothing.
-int chost_terminal_raw(int descriptor, bool terminations);
+int chost_terminal_raw(int descriptor, bool terminations, bool output);
 
 // Gives the terminal back and ends the child. Harmless where it is not raw. Async-signal-safe.
 void chost_terminal_restore(void);

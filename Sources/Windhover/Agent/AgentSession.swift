@@ -186,6 +186,11 @@ package final class AgentSession: @unchecked Sendable {
     private func queue(_ frame: [UInt8]) throws(AgentError) {
         if let end { throw end }
         guard outgoing.count - sentCount <= Self.backlogLimit - frame.count else { throw .backlog }
+        // What an agent has read that never reads all is not kept for ever.
+        if sentCount > outgoing.count / 2 {
+            outgoing.removeFirst(sentCount)
+            sentCount = 0
+        }
         outgoing.append(contentsOf: frame)
         wakeup.signal()
     }

@@ -32,9 +32,12 @@ package final class GuestProcess: @unchecked Sendable {
     private var notStarted: NotStarted?
     private var exit: GuestExit?
     private var failure: AgentError?
+    private var inputOutcome: StreamPump.Outcome?
     /// When the connections that are still missing are given up, on the host's monotonic clock.
     private(set) var patienceEnds: UInt64?
 
+    /// What a terminal takes for an end of input, Ctrl-D: the first may only end a line that has begun. Source: [LINUX-PTY].
+    private static let terminalEnd: [UInt8] = [4, 4]
     /// Nanoseconds that connections have which the agent made before it said that the command ended.
     private static let patience: UInt64 = 5_000_000_000
     /// Nanoseconds that copies have at the end of the session, where they wait for nobody.
@@ -109,10 +112,13 @@ package final class GuestProcess: @unchecked Sendable {
         session.condition.locked { (slots[stream] ?? slots[.input])?.outcome }
     }
 
-    /// What of the command's output was lost on the host, a line each: a full disk, say.
-    package var lostOutput: [String] {
+    /// What of the command's streams was lost on the host, a line each: its output on a full disk, say.
+    package var losses: [String] {
         session.condition.locked {
-            GuestStream.allCases.compactMap { stream in
+            var losses: [String] = []
+            // The command saw an end of its input where there was none.
+            if case .failed(let call, let code) = inputOutcome { losses = ["the command's input: \(call): \(HostError.message(code))"] }
+            return losses + GuestStream.allCases.compactMap { stream in
                 let name = stream == .error ? "the command's standard error" : "the command's output"
                 return switch slots[stream]?.outcome {
                 case .failed(let call, let code): "\(name): \(call): \(HostError.message(code))"
@@ -153,7 +159,9 @@ package final class GuestProcess: @unchecked Sendable {
         }
         // An input stays open until the command has ended: its end is said by a shutdown.
         if let origin = slot.origin, slot.inputPump == nil {
-            let pump = try StreamPump.input(from: origin, to: descriptor) { _ in }
+            let pump = try StreamPump.input(from: origin, to: descriptor, ending: command.terminal == nil ? [] : Self.terminalEnd) { [self] outcome in
+                session.condition.locked { inputOutcome = outcome }
+            }
             slots[stream]?.inputPump = pump
             slots[stream]?.origin = nil
             direct(pump)

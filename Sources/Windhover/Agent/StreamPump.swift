@@ -71,6 +71,8 @@ final class StreamPump: @unchecked Sendable {
     private static let mostOfRest = 4 << 20
 
     private let isTowardsGuest: Bool
+    /// What the guest is given when the source has ended.
+    private let ending: [UInt8]
     private let wakeup: WakeupEvent
     private let clock = HostClock()
     private let condition = Monitor()
@@ -86,13 +88,14 @@ final class StreamPump: @unchecked Sendable {
     private var waitedAfterEnd: UInt64 = 0
 
     private init(
-        stream: StreamDescriptor, from origin: Origin, to target: Target, isTowardsGuest: Bool,
+        stream: StreamDescriptor, from origin: Origin, to target: Target, isTowardsGuest: Bool, ending: [UInt8] = [],
         onEnd: @escaping @Sendable (Outcome) -> Void
     ) throws(AgentError) {
         self.stream = stream
         self.origin = origin
         self.target = target
         self.isTowardsGuest = isTowardsGuest
+        self.ending = ending
         self.onEnd = onEnd
         guard let wakeup = WakeupEvent() else { throw .host(call: "eventfd", errno: errno) }
         self.wakeup = wakeup
@@ -103,11 +106,13 @@ final class StreamPump: @unchecked Sendable {
     }
 
     /// Copies a source to the guest, and ends the guest's input where the source ends.
-    /// - Parameter onEnd: called once, on the pump's thread, with no lock held.
+    /// - Parameters:
+    ///   - ending: comes behind all that the source had.
+    ///   - onEnd: called once, on the pump's thread, with no lock held.
     static func input(
-        from source: Origin, to stream: StreamDescriptor, onEnd: @escaping @Sendable (Outcome) -> Void
+        from source: Origin, to stream: StreamDescriptor, ending: [UInt8] = [], onEnd: @escaping @Sendable (Outcome) -> Void
     ) throws(AgentError) -> StreamPump {
-        try StreamPump(stream: stream, from: source, to: .descriptor(stream), isTowardsGuest: true, onEnd: onEnd)
+        try StreamPump(stream: stream, from: source, to: .descriptor(stream), isTowardsGuest: true, ending: ending, onEnd: onEnd)
     }
 
     /// Copies what the guest prints to a sink. Where that is closed, so is the guest's stream, as a pipe would be.
@@ -148,7 +153,8 @@ final class StreamPump: @unchecked Sendable {
 
     private func run() {
         var buffer = [UInt8](repeating: 0, count: Self.bufferSize)
-        let result = unsafe buffer.withUnsafeMutableBytes { unsafe copy(through: $0) }
+        var result = unsafe buffer.withUnsafeMutableBytes { unsafe copy(through: $0) }
+        if result == .finished, !ending.isEmpty { result = unsafe ending.withUnsafeBytes { unsafe deliver($0) } ?? .finished }
         if isTowardsGuest {
             // A source that fails has ended all the same.
             if result != .stopped { stream?.endWriting() }

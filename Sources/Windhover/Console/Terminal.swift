@@ -43,10 +43,12 @@ public enum Terminal {
     ///   - descriptor: an open terminal, such as standard input.
     ///   - endingOnSignals: give the terminal back and die at SIGTERM, SIGINT, SIGHUP and SIGQUIT. Pass false
     ///     where the caller handles those and ends in an orderly way.
+    ///   - withOutput: what is shown is the guest's alone, line ends too. Pass false where other processes print there: a program
+    ///     that the output is piped into, say, which ends its lines with a line feed.
     /// - Throws: `Failure` where the descriptor is no terminal.
     /// - Side effects: signal handlers, where the signal's action was the default; one child process.
-    public static func makeRaw(_ descriptor: Int32, endingOnSignals: Bool = true) throws(Failure) {
-        let result = chost_terminal_raw(descriptor, endingOnSignals)
+    public static func makeRaw(_ descriptor: Int32, endingOnSignals: Bool = true, withOutput: Bool = true) throws(Failure) {
+        let result = chost_terminal_raw(descriptor, endingOnSignals, withOutput)
         guard result == 0 else { throw Failure(errno: -result) }
     }
 

@@ -21,8 +21,11 @@ public struct Caller: Hashable, Sendable {
         defer { unsafe free(path) }
         // As the process was started: a copy, where the live one could change under our hands.
         let words = ((try? HostFile.contents(of: "/proc/self/environ", limit: 64 << 20)) ?? []).split(separator: 0)
-        return Caller(directory: unsafe String(cString: path), environment: words.map { String(decoding: $0, as: UTF8.self) })
+        return Caller(directory: unsafe String(cString: path), environment: words.filter(isVariable).map { String(decoding: $0, as: UTF8.self) })
     }
+
+    /// An environment may hold words that are no variables; no program sees them there.
+    static func isVariable(_ word: some Collection<UInt8>) -> Bool { word.dropFirst().contains(UInt8(ascii: "=")) && word.first != UInt8(ascii: "=") }
 }
 
 /// The working directory cannot be told.

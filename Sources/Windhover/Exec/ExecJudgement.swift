@@ -33,11 +33,13 @@ struct ExecJudgement {
     private func judge(_ exit: GuestExit) -> (RunResult, String) {
         var result = RunResult(status: exit.shellStatus)
         switch exit.cause {
-        case .status: return (result, "exited")
+        case .status(let status):
+            // What the command started may have been killed, and the command know no more than that.
+            if exit.outOfMemory, status != 0 { result.message = "the guest was out of memory while the command ran, and killed something; \(advice)" }
+            return (result, "exited")
         case .signal(let number, let dumped):
             if exit.outOfMemory, number == SIGKILL {
-                result.message =
-                    "the command was killed: the guest was out of memory; it had \(ByteCount.text(configuration.memory.bytes)), give it more with --memory"
+                result.message = "the command was killed: the guest was out of memory; \(advice)"
                 return (result, "out-of-memory")
             }
             // What a person or a closed pipe does is known to whoever did it.
@@ -47,6 +49,8 @@ struct ExecJudgement {
             return (result, "signal")
         }
     }
+
+    private var advice: String { "it had \(ByteCount.text(configuration.memory.bytes)), give it more with --memory" }
 
     private static func word(_ kind: GuestFailure.Kind) -> String {
         switch kind {

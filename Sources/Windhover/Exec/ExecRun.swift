@@ -61,13 +61,14 @@ public final class ExecRun: @unchecked Sendable {
         defer { withExtendedLifetime(signals) {} }
         try machine.start(material)
         if let text = machine.engine.notice { notice(text) }
-        let watch = Thread(name: "machine-end") {
+        // Without it nobody would be told of a guest that dies.
+        guard let watch = Thread(name: "machine-end", {
             _ = machine.wait(until: nil)
             session.machineEnded()
-        }
+        }) else { throw RunError(EngineError.host(call: "pthread_create", errno: EAGAIN)) }
         defer {
             machine.close()
-            watch?.join()
+            watch.join()
         }
 
         var progress = ExecProgress(started: started)
@@ -78,6 +79,9 @@ public final class ExecRun: @unchecked Sendable {
         if progress.isIncomplete, result.status == 0 { result.status = ExitStatus.guestCrashed.rawValue }
         Terminal.restore()
         if !machine.close() { logger.warning("the host's KVM does not let a vCPU go; it ends with this process") }
+        if let lost = machine.console.lostLog {
+            result.notes.append("some of the console is missing in '\(configuration.consoleLog ?? "")': \(lost)")
+        }
         if let file = statisticsFile {
             let statistics = ExecStatistics(
                 engine: machine.engine.name, engineReason: machine.engine.reason, outcome: word, exitStatus: result.status,
@@ -102,6 +106,7 @@ public final class ExecRun: @unchecked Sendable {
     ) -> ExecEnding {
         let bootDeadline = clock.now() &+ configuration.bootTimeout.milliseconds &* 1_000_000
         let upDeadline = min(bootDeadline, deadline ?? bootDeadline)
+        let death = PostMortem(machine: machine)
         var isUp = false
         do throws(AgentError) {
             let hello = try session.waitForHello(until: upDeadline)
@@ -125,13 +130,16 @@ public final class ExecRun: @unchecked Sendable {
                 terminal: .descriptor(Terminal.isTerminal(STDIN_FILENO) ? STDIN_FILENO : STDOUT_FILENO))
             _ = try process.waitForStart(until: deadline)
             progress.start = clock.now()
-            guard let exit = try process.wait(until: deadline) else { throw .timedOut(waitingFor: "the command's end") }
-            progress.notes = process.lostOutput
+            guard let exit = try process.wait(until: deadline) else {
+                if death.panic == nil { takeRest(of: process, machine) }
+                throw .timedOut(waitingFor: "the command's end")
+            }
+            progress.notes = process.losses
+            progress.isIncomplete = !progress.notes.isEmpty
             if guest.writesToHost { giveBack(session, &progress) }
             return .exited(exit)
         } catch {
             if let signal = shared.withLock({ $0.interruption }) { return .interrupted(signal) }
-            let death = PostMortem(machine: machine)
             guard case .timedOut = error else { return .failed(death.failure(error, isUp: isUp)) }
             // Its own limit, or the one of the guest's start.
             if isUp || deadline.map({ $0 <= clock.now() }) ?? false { return death.panic.map { .failed($0) } ?? .timedOut }
@@ -147,8 +155,16 @@ public final class ExecRun: @unchecked Sendable {
         }
     }
 
+    /// Ends the machine of a command whose time is over. What it has printed by then is written, as far as nobody has to be waited for.
+    private func takeRest(of process: GuestProcess, _ machine: GuestMachine) {
+        machine.requestStop()
+        _ = try? process.wait(until: clock.now() &+ Self.restTime)
+    }
+
     /// Nanoseconds that the guest may take to give back what was written.
     private static let shutDownTime: UInt64 = 30_000_000_000
+    /// Nanoseconds that a machine may take to stop.
+    private static let restTime: UInt64 = 2_000_000_000
 
     private var wantsTerminal: Bool {
         switch configuration.terminal {
@@ -213,7 +229,10 @@ public final class ExecRun: @unchecked Sendable {
     }
 
     private func makeRaw(_ machine: GuestMachine) throws(AgentError) -> TerminalInput {
-        do throws(Terminal.Failure) { try Terminal.makeRaw(STDIN_FILENO, endingOnSignals: false) } catch {
+        do throws(Terminal.Failure) {
+            // What the output is piped into may show it there.
+            try Terminal.makeRaw(STDIN_FILENO, endingOnSignals: false, withOutput: Terminal.isTerminal(STDOUT_FILENO))
+        } catch {
             throw .host(call: "making the terminal raw", errno: error.errno)
         }
         return try TerminalInput(from: STDIN_FILENO) { [self] in
@@ -228,9 +247,9 @@ struct ExecProgress {
     var started: UInt64
     var ready: UInt64?
     var start: UInt64?
-    /// What of the command's output was lost, a line each.
+    /// What of the command's streams or files was lost, a line each.
     var notes: [String] = []
-    /// Whether the guest did not say that all it wrote is with the host.
+    /// Whether something was: a full disk on the host must not look like success.
     var isIncomplete = false
 
     init(started: UInt64) { self.started = started }

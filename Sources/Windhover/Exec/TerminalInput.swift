@@ -28,6 +28,8 @@ final class TerminalInput: @unchecked Sendable {
     init(from terminal: Int32, onLeave leave: @escaping @Sendable () -> Void) throws(AgentError) {
         guard let wakeup = WakeupEvent() else { throw .host(call: "eventfd", errno: errno) }
         self.wakeup = wakeup
+        // Its own, which does not block: what poll has seen another program may read first, a pager that the output is piped into, say.
+        let source = try StreamDescriptor(sharing: terminal, mode: O_RDONLY)
         var ends: [Int32] = [-1, -1]
         let code = unsafe chost_pipe(&ends)
         guard code == 0 else { throw .host(call: "pipe2", errno: -code) }
@@ -35,7 +37,11 @@ final class TerminalInput: @unchecked Sendable {
         // A command that does not read must not hold the thread's end up.
         _ = fcntl(writer, F_SETFL, O_NONBLOCK)
         thread = Thread(name: "terminal-input") { [writer, wakeup] in
-            Self.copy(from: terminal, to: writer, until: wakeup.descriptor, leave)
+            Self.copy(from: source, to: writer, until: wakeup.descriptor, leave)
+        }
+        guard thread != nil else {
+            end()
+            throw .host(call: "pthread_create", errno: EAGAIN)
         }
     }
 
@@ -47,13 +53,13 @@ final class TerminalInput: @unchecked Sendable {
         close(writer)
     }
 
-    private static func copy(from terminal: Int32, to writer: Int32, until wakeup: Int32, _ leave: () -> Void) {
+    private static func copy(from terminal: StreamDescriptor, to writer: Int32, until wakeup: Int32, _ leave: () -> Void) {
         var escape = TerminalEscape()
         var buffer = [UInt8](repeating: 0, count: 4096)
         while true {
-            guard wait(for: POLLIN, of: terminal, or: wakeup) else { return }
-            let count = unsafe read(terminal, &buffer, buffer.count)
-            if count < 0, errno == EINTR || errno == EAGAIN { continue }
+            guard wait(for: POLLIN, of: terminal.number, or: wakeup) else { return }
+            let count = unsafe buffer.withUnsafeMutableBytes { unsafe terminal.read(into: $0) }
+            if count == -Int(EAGAIN) { continue }
             guard count > 0 else { return }
             var output: [UInt8] = []
             for action in escape.filter(buffer[..<count], into: &output) {

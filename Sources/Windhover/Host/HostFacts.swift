@@ -193,15 +193,4 @@ extension HostFacts {
         guard pages > 0, size > 0 else { return nil }
         return UInt64(pages).multipliedReportingOverflow(by: UInt64(size)).partialValue
     }
-
-    /// Bytes that programs can be given without others being pushed out; nil where the host does not say. Source: [LINUX-PROC].
-    package static func availableMemory() -> UInt64? {
-        let text = String(decoding: (try? HostFile.contents(of: "/proc/meminfo", limit: 64 << 10)) ?? [], as: UTF8.self)
-        let line = text.split(separator: "\n").first { $0.hasPrefix("MemAvailable:") }
-        guard let kibibytes = line?.split(separator: " ").dropFirst().first.flatMap({ UInt64($0) }) else { return nil }
-        return kibibytes.multipliedReportingOverflow(by: 1024).partialValue
-    }
-
-    /// Processors that this process may run on.
-    package static func processorCount() -> Int { max(sysconf(Int32(_SC_NPROCESSORS_ONLN)), 1) }
 }

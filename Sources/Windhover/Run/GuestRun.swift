@@ -271,7 +271,8 @@ public final class GuestRun: @unchecked Sendable {
             if case .poweredOff = outcome {} else {
                 return (
                     RunResult(
-                        status: ExitStatus.guestPanicked.rawValue, message: "the guest's kernel panicked: \(PlainText.line(panic.utf8))"),
+                        status: ExitStatus.guestPanicked.rawValue,
+                        message: "the guest's kernel panicked: \(PlainText.line(panic.utf8, limit: PlainText.longestLine))"),
                     "panic"
                 )
             }

@@ -21,7 +21,8 @@ struct TOMLPosition: Hashable {
     var column = 1
 
     init(of offset: Int, in bytes: [UInt8]) {
-        for byte in bytes.prefix(offset) {
+        // A byte order mark is no column.
+        for byte in bytes.prefix(offset).dropFirst(bytes.starts(with: TOMLScanner.byteOrderMark) ? 3 : 0) {
             if byte == UInt8(ascii: "\n") {
                 line += 1
                 column = 1

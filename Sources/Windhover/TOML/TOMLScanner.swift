@@ -11,9 +11,11 @@ struct TOMLScanner {
         if let offset = Self.firstBadByte(of: bytes) {
             throw TOMLError(offset: offset, message: "this is not UTF-8, which a TOML file is written in")
         }
-        // A byte order mark, which some editors leave.
-        if bytes.starts(with: [0xEF, 0xBB, 0xBF]) { offset = 3 }
+        if bytes.starts(with: Self.byteOrderMark) { offset = 3 }
     }
+
+    /// Which some editors leave.
+    static let byteOrderMark: [UInt8] = [0xEF, 0xBB, 0xBF]
 
     private static func firstBadByte(of bytes: [UInt8]) -> Int? {
         var decoder = UTF8()

@@ -5,10 +5,12 @@ struct ExecOutcome: Hashable, Decodable {
     enum Kind: String, Decodable {
         case exited
         case signal
+        case outOfMemory = "out-of-memory"
         case timeout
         case panic
         case died
         case notStarted = "not-started"
+        case interrupted
     }
 
     var outcome: Kind
@@ -39,14 +41,17 @@ struct ExecOutcome: Hashable, Decodable {
     /// - Parameter complaint: what `hover exec` said last, without its name; nil where it said nothing.
     func verdict(expecting expectation: TestTarget.Expectation, timeout: TimeLimit, complaint: String?) -> TestOutcome {
         switch outcome {
-        case .exited, .signal:
+        case .exited, .signal, .outOfMemory:
+            let how =
+                switch outcome {
+                case .signal: "the command ended by signal \(ShellStatus.signal(of: exitStatus).map(String.init) ?? "?") (\(exitStatus))"
+                case .outOfMemory: "\(complaint ?? "the command was killed: the guest was out of memory") (\(exitStatus))"
+                default: "exit status \(exitStatus)"
+                }
             switch expectation {
             case .status(exitStatus): return .passed
-            case .status(let wanted):
-                let signal = outcome == .signal ? ShellStatus.signal(of: exitStatus) : nil
-                let how = signal.map { "the command ended by signal \($0) (\(exitStatus))" } ?? "exit status \(exitStatus)"
-                return .failed("\(how), where \(wanted) is expected")
-            case .panic: return .failed("exit status \(exitStatus), where the guest's kernel is expected to panic")
+            case .status(let wanted): return .failed("\(how), where \(wanted) is expected")
+            case .panic: return .failed("\(how), where the guest's kernel is expected to panic")
             }
         case .panic:
             if expectation == .panic { return .passed }
@@ -54,6 +59,7 @@ struct ExecOutcome: Hashable, Decodable {
         case .timeout: return .error(complaint ?? "the time limit of \(timeout) passed")
         case .died: return .error(complaint ?? "the guest died")
         case .notStarted: return .error(complaint ?? "the guest was not started (status \(exitStatus))")
+        case .interrupted: return .error("the guest was stopped: hover got signal \(exitStatus &- 128)")
         }
     }
 }

@@ -1,9 +1,9 @@
 /// What somebody meant who wrote a word that is not known.
-enum Spelling {
+package enum Spelling {
     /// The known word that is fewest slips away, a slip being a letter too many, too few, another one, or two in the wrong order.
     ///
     /// - Returns: nil where none is near: more than a third of its letters would be slips.
-    static func closest(to word: String, among known: [String]) -> String? {
+    package static func closest(to word: String, among known: [String]) -> String? {
         let word = Array(word.lowercased().utf8.prefix(64))
         let ranked = known.map { (name: $0, slips: slips(word, Array($0.utf8))) }
         guard let best = ranked.min(by: { $0.slips < $1.slips }), best.slips <= max(1, best.name.utf8.count / 3) else { return nil }

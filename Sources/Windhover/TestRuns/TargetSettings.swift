@@ -53,7 +53,11 @@ struct TargetSettings {
         case "when_missing":
             skipsWithoutEngine = try Self.choice(node, key, [("fail", false), ("skip", true)])
         case "timeout":
-            if case .integer(let seconds) = node.value { timeout = String(seconds) } else { timeout = try Self.text(node, key) }
+            switch node.value {
+            case .integer(let seconds): timeout = String(seconds)
+            case .float(let seconds): timeout = "\(seconds)"
+            default: timeout = try Self.text(node, key)
+            }
             _ = try Self.checked(node) { () throws(ConfigurationError) in try TimeLimit(timeout) }
         case "env": try addVariables(node)
         case "net":

@@ -1,5 +1,3 @@
-internal import Glibc
-
 /// How much of a host the guests of a test run may take at one time.
 public struct TestBudget: Hashable, Sendable {
     /// Processors of the host.
@@ -18,13 +16,11 @@ public struct TestBudget: Hashable, Sendable {
         self.automaticEngine = automaticEngine
     }
 
-    /// All processors, and four fifths of the memory that is free now: guests take theirs as they touch it, and the host
-    /// needs some for what they read.
+    /// All processors that this process gets, and four fifths of the memory that it can have now: guests take theirs as they touch it,
+    /// and the host needs some for what they read.
     public static func current(jobs: Int? = nil, automaticEngine: EngineChoice = .interpreter) -> TestBudget {
-        var facts = HostFacts()
-        facts.readMemory(String(decoding: (try? HostFile.contents(of: "/proc/meminfo", limit: 1 << 20)) ?? [], as: UTF8.self))
-        return TestBudget(
-            processors: max(1, sysconf(Int32(_SC_NPROCESSORS_ONLN))), memory: facts.memoryAvailable / 5 * 4, jobs: jobs,
+        TestBudget(
+            processors: HostFacts.processorCount(), memory: (HostFacts.availableMemory() ?? 0) / 5 * 4, jobs: jobs,
             automaticEngine: automaticEngine)
     }
 

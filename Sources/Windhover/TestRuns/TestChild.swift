@@ -120,9 +120,16 @@ final class TestChild {
                 if line.count < Self.lineLimit { line.append(byte) }
                 continue
             }
-            if line.starts(with: Self.complaintStart) { complaint = PlainText.line(line.dropFirst(Self.complaintStart.count)) }
+            if line.starts(with: Self.complaintStart) { complaint = text(line.dropFirst(Self.complaintStart.count)) }
             line.removeAll(keepingCapacity: true)
         }
+    }
+
+    private func text(_ line: ArraySlice<UInt8>) -> String {
+        let text = PlainText.line(line)
+        // Lines that it announces are with the rest of the output.
+        guard text.hasSuffix(":"), let clause = text.lastIndex(of: ";") else { return text }
+        return String(text[..<clause])
     }
 
     /// Sees whether it has ended. What it started and left is killed then.
@@ -140,7 +147,7 @@ final class TestChild {
         status = ShellStatus.child(ending)
         let rest = read(limit: Self.readLimit)
         closePipe()
-        if line.starts(with: Self.complaintStart) { complaint = PlainText.line(line.dropFirst(Self.complaintStart.count)) }
+        if line.starts(with: Self.complaintStart) { complaint = text(line.dropFirst(Self.complaintStart.count)) }
         return rest
     }
 }

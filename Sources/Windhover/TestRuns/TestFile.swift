@@ -40,7 +40,8 @@ public struct TestFile: Sendable {
         self.path = path
         func report(_ error: TOMLError) -> TestFileError {
             let place = TOMLPosition(of: error.offset, in: bytes)
-            return TestFileError(path: path, line: place.line, column: place.column, message: error.message)
+            // It may tell a key or a text of the file's, which holds whatever its escapes say, and is as long as it likes.
+            return TestFileError(path: path, line: place.line, column: place.column, message: PlainText.line(error.message.utf8, limit: PlainText.longestLine))
         }
         do throws(TOMLError) {
             let document = try TOMLDocument(bytes)
@@ -103,9 +104,7 @@ public struct TestFile: Sendable {
             }
             guard let nameNode else { throw TOMLError(offset: offset, message: "this target has no name: give it one, as in name = \"boot\"") }
             let name = try TargetSettings.text(nameNode, "name")
-            // Line separators of Unicode's, too.
-            let breaks: [ClosedRange<UInt32>] = [0...0x1F, 0x7F...0x9F, 0x2028...0x2029]
-            guard !name.unicodeScalars.contains(where: { scalar in breaks.contains { $0.contains(scalar.value) } }) else {
+            guard !name.unicodeScalars.contains(where: { !PlainText.isShown($0) }) else {
                 throw TOMLError(offset: nameNode.offset, message: "a name has one line, and no control characters")
             }
             var axes: [Axis] = []
@@ -180,7 +179,7 @@ public struct TestFile: Sendable {
         /// A value as it stands in a name.
         private static func label(_ node: TOMLNode) -> String {
             switch node.value {
-            case .string(let text): String(String.UnicodeScalarView(text.unicodeScalars.map { $0.value < 0x20 || $0.value == 0x7F ? " " : $0 }))
+            case .string(let text): String(String.UnicodeScalarView(text.unicodeScalars.map { PlainText.isShown($0) ? $0 : " " }))
             case .integer(let value): String(value)
             case .boolean(let flag): flag ? "true" : "false"
             case .array(let nodes): nodes.map(label).joined(separator: " ")

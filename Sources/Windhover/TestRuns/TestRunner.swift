@@ -213,7 +213,11 @@ public struct TestRunner {
     }
 
     private static func makeScratch() throws(Failure) -> String {
-        let directory = unsafe getenv("TMPDIR").map { unsafe String(cString: $0) } ?? "/tmp"
+        let named = unsafe getenv("TMPDIR").map { unsafe String(cString: $0) } ?? ""
+        // The targets' directory is another.
+        let whole = unsafe realpath(named, nil)
+        defer { unsafe free(whole) }
+        let directory = named.isEmpty ? "/tmp" : unsafe whole.map { unsafe String(cString: $0) } ?? named
         var template = "\(directory)/hover-test-XXXXXX".utf8CString.map { $0 }
         guard unsafe mkdtemp(&template) != nil else {
             throw Failure(description: "no directory for the runs' files can be made in '\(directory)': \(HostError.message(errno)); set TMPDIR to another")

@@ -45,7 +45,7 @@ public final class Console: AsyncSequence, Sendable {
     /// The last lines, fit for a terminal.
     public func lastLines(_ count: Int) -> [String] {
         let tail = shared.withLock { Array($0.bytes.suffix(64 << 10)) }
-        return PlainText.lines(tail).suffix(count)
+        return PlainText.lines(tail, limit: PlainText.longestLine).suffix(count)
     }
 
     // MARK: What the guest says

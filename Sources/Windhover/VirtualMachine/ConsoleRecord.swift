@@ -1,3 +1,4 @@
+internal import Glibc
 internal import Machine
 internal import Synchronization
 internal import VMCore
@@ -59,6 +60,15 @@ final class ConsoleRecord: ByteSink, @unchecked Sendable {
         log?.drain()
     }
 
+    /// Why the file has not got everything; nil where it has.
+    var lostLog: String? {
+        switch log?.failure {
+        case nil: nil
+        case ETIMEDOUT: "it is not read"
+        case let code?: HostError.message(code)
+        }
+    }
+
     // MARK: For people
 
     /// The last lines, fit for a terminal.
@@ -79,5 +89,5 @@ final class ConsoleRecord: ByteSink, @unchecked Sendable {
         "not found (error", "Run /init as init process",
     ]
 
-    private var lines: [String] { PlainText.lines(bytes) }
+    private var lines: [String] { PlainText.lines(bytes, limit: PlainText.longestLine) }
 }

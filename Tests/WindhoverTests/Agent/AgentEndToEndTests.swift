@@ -83,7 +83,7 @@ private final class ConnectedAgent: @unchecked Sendable {
         let error = OutputCollector(limit: 1 << 20)
         try process.attach(input: .bytes(input), output: .collector(output), error: .collector(error))
         let exit = try process.wait(until: after(60))
-        #expect(process.lostOutput == [])
+        #expect(process.losses == [])
         return (exit, output.bytes, error.bytes)
     }
 

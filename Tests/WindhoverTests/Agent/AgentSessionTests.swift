@@ -50,7 +50,7 @@ import MonitorTesting
         #expect(try process.wait(until: after(10)) == GuestExit(cause: .status(3)))
         #expect(output.bytes == Array("answer".utf8))
         #expect(error.bytes == Array("complaint".utf8))
-        #expect(process.lostOutput == [])
+        #expect(process.losses == [])
         // It has ended: a signal is nothing, and nothing is sent.
         try process.send(signal: 9)
 
@@ -161,6 +161,32 @@ import MonitorTesting
         for descriptor in [source, feed] { close(descriptor) }
     }
 
+    /// A terminal has no end: what reads from it is told as by a person.
+    @Test func anInputThatEndsIsToldToATerminal() throws {
+        let (session, agent) = try FakeAgent.ready()
+        let process = try session.start(GuestCommand(["cat"], terminal: .init(rows: 2, columns: 3)))
+        let guest = agent.connect(1, 0)
+        try process.attach(input: .bytes(Array("half a line".utf8)), terminal: .nothing)
+        #expect(readToEnd(guest) == Array("half a line\u{4}\u{4}".utf8))
+        close(guest)
+    }
+
+    @Test func inputThatCannotBeReadIsSaid() throws {
+        let (session, agent) = try FakeAgent.ready()
+        let process = try session.start(GuestCommand(["cat"], streams: [.input]))
+        let directory = open("/", O_RDONLY)
+        try process.attach(input: .descriptor(directory))
+        close(directory)
+        let stream = agent.connect(1, 0)
+        agent.say(.started(command: 1, processID: 2))
+        #expect(readToEnd(stream) == [])
+        close(stream)
+        agent.say(.ended(command: 1, GuestExit(cause: .status(0))))
+        #expect(try process.wait(until: after(10))?.shellStatus == 0)
+        for _ in 0..<500 where process.losses.isEmpty { usleep(10_000) }
+        #expect(process.losses == ["the command's input: read: Is a directory (errno 21)"])
+    }
+
     @Test func outputThatTheHostLosesIsSaid() throws {
         let (session, agent) = try FakeAgent.ready()
         let process = try session.start(GuestCommand(["yes"], streams: [.output]))
@@ -173,7 +199,7 @@ import MonitorTesting
         close(stream)
         agent.say(.ended(command: 1, GuestExit(cause: .signal(13, coreDumped: false))))
         #expect(try process.wait(until: after(10))?.shellStatus == 141)
-        #expect(process.lostOutput == ["the command's output: write: No space left on device (errno 28)"])
+        #expect(process.losses == ["the command's output: write: No space left on device (errno 28)"])
     }
 
     @Test func theDeadlineIsOnTheSessionsClock() throws {

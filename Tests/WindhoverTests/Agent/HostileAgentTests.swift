@@ -214,7 +214,7 @@ import MonitorTesting
         agent.say(.ended(command: 1, GuestExit(cause: .status(0), outOfMemory: true)))
         let time = seconds { #expect((try? process.wait(until: after(30))) == GuestExit(cause: .status(0), outOfMemory: true)) }
         #expect(time > 3 && time < 12)
-        #expect(process.lostOutput == ["the command's output: the guest did not end it, and what may have been left is missing"])
+        #expect(process.losses == ["the command's output: the guest did not end it, and what may have been left is missing"])
         close(stream)
     }
 

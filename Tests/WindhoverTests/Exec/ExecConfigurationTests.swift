@@ -1,3 +1,5 @@
+import Glibc
+import Machine
 import Testing
 
 @testable import Windhover
@@ -77,6 +79,13 @@ import Testing
         }
         #expect(both.root == .directory("/"))
         #expect(both.directory == "/home/me/project")
+    }
+
+    /// No program of the host's sees these either.
+    @Test func wordsThatAreNoVariablesAreLeftOut() {
+        for (word, isOne) in [("A=", true), ("A==b", true), ("A", false), ("", false), ("=", false), ("=A=b", false), ("BASH_FUNC_f%%=() { :; }", true)] {
+            #expect(Caller.isVariable(Array(word.utf8)) == isOne, "\(word)")
+        }
     }
 
     @Test func theEnvironmentIsTheCallersAndWhatIsSaid() throws {
@@ -208,6 +217,25 @@ import Testing
         #expect(record.panic == "Kernel panic - not syncing: Fatal exception")
         #expect(record.panicLines().first?.contains("BUG: ") == true || record.panicLines().first?.contains("Oops") == true)
         #expect(record.panicLines().last == "[ 2.3] Call Trace:")
+    }
+
+    /// A guest need not end its lines.
+    @Test func aLineIsBounded() {
+        let record = record("Kernel panic - not syncing: " + String(repeating: "é", count: 20_000) + "\n" + String(repeating: "x", count: 40_000))
+        #expect(record.lastLines(1) == [String(repeating: "x", count: 512) + "…"])
+        #expect(record.panicLines().allSatisfy { $0.count <= 513 })
+    }
+
+    @Test func aLogThatCannotBeWrittenIsTold() throws {
+        let full = open("/dev/full", O_WRONLY | O_CLOEXEC)
+        defer { close(full) }
+        let clock = HostClock()
+        let record = ConsoleRecord(log: DescriptorSink(descriptor: full, loop: try EventLoop(clock: clock), clock: clock))
+        #expect(record.lostLog == nil)
+        write("lost\n", to: record)
+        record.flush()
+        #expect(record.lostLog?.contains("No space left") == true)
+        #expect(record.lastLines(1) == ["lost"])
     }
 
     @Test func aFloodIsBounded() {
