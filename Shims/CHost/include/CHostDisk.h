@@ -6,7 +6,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
-#include <sys/uio.h>
+
+// Declared, not included: its definition is to be the C library's module's, for whoever imports both.
+struct iovec;
 
 // Locks the whole file for this open file description, against others of its own process too (F_OFD_SETLK).
 int chost_disk_lock(int descriptor, bool exclusive);
