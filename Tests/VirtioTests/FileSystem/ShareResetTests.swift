@@ -36,6 +36,8 @@ import MonitorTesting
         let opened = try rig.client.openDirectory(1)
         let held = try hold(rig, opened.handle)
         try readSlowly(rig, opened.handle)
+        // Begun, however busy the host is: what has not begun is not waited for.
+        while rig.device.workers.backlog.waiting > 0 { usleep(500) }
         let queue = rig.client.driver.queues[1]
         let before = try rig.client.memory.load(UInt16.self, at: GuestAddress(queue.layout.deviceArea.rawValue + 2))
         let start = Monitor.now()
