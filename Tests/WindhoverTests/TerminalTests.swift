@@ -1,5 +1,6 @@
 import CHost
 import Glibc
+import Synchronization
 import Testing
 
 @testable import Windhover
@@ -90,16 +91,25 @@ import Testing
         try Terminal.makeRaw(terminal.ours)
         defer { Terminal.restore() }
         let rival = open("/proc/self/fd/\(terminal.ours)", O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC)
-        defer { close(rival) }
-        for _ in 0..<20 {
-            let input = try TerminalInput(from: terminal.ours) {}
-            for _ in 0..<50 {
-                #expect(write(terminal.user, "x", 1) == 1)
-                var byte: UInt8 = 0
-                _ = read(rival, &byte, 1)
-            }
-            input.end()
+        final class Flag: Sendable { let isSet = Atomic<Bool>(false) }
+        let end = Flag()
+        let reader = Background {
+            var byte: UInt8 = 0
+            while !end.isSet.load(ordering: .relaxed) { _ = read(rival, &byte, 1) }
+            return true
         }
+        for _ in 0..<500 {
+            let input = try TerminalInput(from: terminal.ours) {}
+            #expect(write(terminal.user, "x", 1) == 1)
+            let ended = Background {
+                input.end()
+                return true
+            }
+            try #require(ended.wait(10) == true)
+        }
+        end.isSet.store(true, ordering: .relaxed)
+        #expect(reader.wait() == true)
+        close(rival)
     }
 
     @Test func inputTypedBeforeIsKept() throws {
