@@ -133,16 +133,16 @@ enum HostMessage: Hashable, Sendable {
     }
 
     private static func write(_ command: GuestCommand, _ number: UInt32, to fields: inout AgentFieldWriter) throws(AgentError) {
-        guard let program = command.arguments.first, !program.isEmpty else {
+        guard let program = command.arguments.first, !program.bytes.isEmpty else {
             throw .unsendable("a command has a program's name")
         }
         fields.add(1, number)
-        for argument in command.arguments { fields.add(2, try text(argument, "an argument")) }
+        for argument in command.arguments { fields.add(2, try bytes(argument, "an argument")) }
         for word in command.environment {
-            guard let equals = word.utf8.firstIndex(of: UInt8(ascii: "=")), equals > word.utf8.startIndex else {
+            guard let equals = word.bytes.firstIndex(of: UInt8(ascii: "=")), equals > 0 else {
                 throw .unsendable("the environment word '\(word)' is not NAME=value")
             }
-            fields.add(3, try text(word, "an environment word"))
+            fields.add(3, try bytes(word, "an environment word"))
         }
         if let directory = command.directory { fields.add(4, try text(directory, "the working directory")) }
         if let user = command.user { fields.add(5, try text(user, "the user")) }
@@ -153,7 +153,15 @@ enum HostMessage: Hashable, Sendable {
         if command.operation != .run { fields.add(8, command.operation.rawValue) }
     }
 
-    /// A text as it can be sent: a zero byte would end it early.
+    private static func bits(_ streams: Set<GuestStream>) -> UInt32 { streams.reduce(0) { $0 | 1 << $1.rawValue } }
+
+    /// A word as it can be sent: a zero byte would end it early.
+    private static func bytes(_ word: CommandWord, _ what: String) throws(AgentError) -> [UInt8] {
+        guard !word.bytes.contains(0) else { throw .unsendable("\(what) has a zero byte in it") }
+        return word.bytes
+    }
+
+    /// A text as it can be sent.
     private static func text(_ text: String, _ what: String) throws(AgentError) -> String {
         guard unsafe strlen(text) == text.utf8.count else { throw .unsendable("\(what) has a zero byte in it") }
         return text

@@ -27,9 +27,9 @@ public struct GuestCommand: Hashable, Sendable {
     }
 
     public let operation: Operation
-    public var arguments: [String]
+    public var arguments: [CommandWord]
     /// Words `NAME=value`.
-    public var environment: [String]
+    public var environment: [CommandWord]
     /// nil: `/`.
     public var directory: String?
     /// `NAME` or `UID`, each with `:GROUP` or `:GID` if wanted; nil: root.
@@ -43,7 +43,7 @@ public struct GuestCommand: Hashable, Sendable {
 
     /// A program to be run.
     public init(
-        _ arguments: [String], environment: [String] = [], directory: String? = nil, user: String? = nil,
+        _ arguments: [CommandWord], environment: [CommandWord] = [], directory: String? = nil, user: String? = nil,
         terminal: TerminalSize? = nil, streams: Set<GuestStream> = [.input, .output, .error]
     ) {
         operation = .run
@@ -55,7 +55,7 @@ public struct GuestCommand: Hashable, Sendable {
         self.streams = streams
     }
 
-    private init(_ operation: Operation, _ arguments: [String], user: String?, streams: Set<GuestStream>) {
+    private init(_ operation: Operation, _ arguments: [CommandWord], user: String?, streams: Set<GuestStream>) {
         self.operation = operation
         self.arguments = arguments
         environment = []
@@ -66,12 +66,12 @@ public struct GuestCommand: Hashable, Sendable {
     /// A file to be written: its contents are the standard input.
     /// - Parameter mode: permissions of a file that is made.
     public static func write(_ path: String, mode: UInt16 = 0o644, user: String? = nil) -> GuestCommand {
-        GuestCommand(.write, [path, String(mode & 0o7777, radix: 8)], user: user, streams: [.input])
+        GuestCommand(.write, [CommandWord(path), CommandWord(String(mode & 0o7777, radix: 8))], user: user, streams: [.input])
     }
 
     /// A file to be read: its contents are the standard output.
     public static func read(_ path: String, user: String? = nil) -> GuestCommand {
-        GuestCommand(.read, [path], user: user, streams: [.output])
+        GuestCommand(.read, [CommandWord(path)], user: user, streams: [.output])
     }
 
     /// The streams whose connections the agent makes.

@@ -247,6 +247,9 @@ import MonitorTesting
                 (1, [1, 0, 0, 0]), (2, Array("sh".utf8)), (4, Array("/tmp".utf8)), (5, Array("1000:1000".utf8)),
                 (6, [24, 0, 0, 0, 44, 1, 0, 0]),
             ])
+        command = GuestCommand([CommandWord(bytes: [0xFF, 0xC3])], environment: [CommandWord(bytes: [0x80, 0x3D, 0xFE])], streams: [])
+        try expect(
+            .start(command: 1, command), is: 130, [(1, [1, 0, 0, 0]), (2, [0xFF, 0xC3]), (3, [0x80, 0x3D, 0xFE]), (7, [0, 0, 0, 0])])
         try expect(
             .start(command: 2, .write("/f", mode: 0o640)), is: 130,
             [(1, [2, 0, 0, 0]), (2, Array("/f".utf8)), (2, Array("640".utf8)), (7, [1, 0, 0, 0]), (8, [1, 0, 0, 0])])
@@ -264,7 +267,7 @@ import MonitorTesting
         HostMessage.start(command: 1, GuestCommand([])), .start(command: 1, GuestCommand([""])),
         .start(command: 1, GuestCommand(["a\0b"])), .start(command: 1, GuestCommand(["a"], environment: ["word"])),
         .start(command: 1, GuestCommand(["a"], environment: ["=x"])), .start(command: 1, GuestCommand(["a"], user: "\0")),
-        .start(command: 1, GuestCommand([String(repeating: "x", count: 16 << 20)])),
+        .start(command: 1, GuestCommand([CommandWord(String(repeating: "x", count: 16 << 20))])),
         .setUp(GuestSetup(unixNanoseconds: 0, hostname: "\0")),
         .setUp(GuestSetup(unixNanoseconds: 0, shares: [.init(tag: "a\0/", path: "b")])),
     ])

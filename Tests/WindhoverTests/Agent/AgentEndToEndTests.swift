@@ -88,7 +88,7 @@ private final class ConnectedAgent: @unchecked Sendable {
     }
 
     func shell(_ script: String, input: [UInt8] = []) throws -> (status: Int32?, output: String, error: String) {
-        let result = try run(GuestCommand(["sh", "-c", script], environment: ["PATH=/usr/bin:/bin", "X=y z"], directory: "/tmp"), input: input)
+        let result = try run(GuestCommand(["sh", "-c", CommandWord(script)], environment: ["PATH=/usr/bin:/bin", "X=y z"], directory: "/tmp"), input: input)
         return (
             result.exit?.shellStatus, String(decoding: result.output, as: UTF8.self), String(decoding: result.error, as: UTF8.self)
         )
@@ -140,7 +140,7 @@ private final class ConnectedAgent: @unchecked Sendable {
         let missing = reason(GuestCommand(["no-such-program"]))
         #expect(missing?.shellStatus == 127)
         #expect(missing?.description == "no such command in the guest: 'no-such-program', or what it is to be run by is missing")
-        #expect(reason(GuestCommand([plain]))?.shellStatus == 126)
+        #expect(reason(GuestCommand([CommandWord(plain)]))?.shellStatus == 126)
         let directory = reason(GuestCommand(["true"], directory: "/no/such"))
         #expect(directory?.shellStatus == 125)
         #expect(directory?.description == "no such directory in the guest: '/no/such'")

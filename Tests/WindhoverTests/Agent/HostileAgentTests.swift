@@ -197,7 +197,7 @@ import MonitorTesting
 
     @Test func anAgentThatDoesNotReadIsNotSentForEver() throws {
         let (session, agent) = try FakeAgent.ready()
-        let command = GuestCommand([String(repeating: "x", count: 8 << 20)], streams: [])
+        let command = GuestCommand([CommandWord(String(repeating: "x", count: 8 << 20))], streams: [])
         var error: AgentError?
         for _ in 0..<10 where error == nil { error = agentError { () throws(AgentError) in try session.start(command) } }
         #expect(error == .backlog)
