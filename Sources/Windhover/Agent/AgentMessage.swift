@@ -3,7 +3,7 @@ internal import Glibc
 /// The agent's first word.
 public struct AgentHello: Hashable, Sendable {
     /// Of the protocol.
-    static let version: UInt32 = 1
+    static let version: UInt32 = 2
 
     /// The guest's kernel, as uname(2) has its release.
     public var release: String
@@ -20,10 +20,12 @@ enum AgentMessage: Hashable, Sendable {
     case notStarted(command: UInt32, stage: UInt32, errno: Int32, name: String)
     case ended(command: UInt32, GuestExit)
     case goodbye
+    /// Of an output that is collected.
+    case output(command: UInt32, stream: UInt32, [UInt8])
 
     enum Kind: UInt16, CaseIterable {
         case hello = 1
-        case ready, setUpFailed, note, started, notStarted, ended, goodbye
+        case ready, setUpFailed, note, started, notStarted, ended, goodbye, output
     }
 
     /// - Returns: nil for a frame of a kind that is not known, which is skipped.
@@ -60,6 +62,9 @@ enum AgentMessage: Hashable, Sendable {
             return .ended(
                 command: command, GuestExit(cause: cause, outOfMemory: try fields.integerIfPresent(5) ?? 0 != 0))
         case .goodbye: return .goodbye
+        case .output:
+            guard let bytes = fields.bytes(3) else { throw .missingField(kind: frame.kind, tag: 3) }
+            return .output(command: try fields.integer(1), stream: try fields.integer(2), Array(bytes))
         }
     }
 }
@@ -149,8 +154,9 @@ enum HostMessage: Hashable, Sendable {
         if let size = command.terminal {
             fields.add(6, values: UInt32(size.rows), UInt32(size.columns))
         }
-        if command.terminal == nil || !command.pipes.isEmpty { fields.add(7, command.pipes.reduce(0) { $0 | 1 << $1.rawValue }) }
+        if command.terminal == nil || !command.pipes.isEmpty { fields.add(7, bits(command.pipes)) }
         if command.operation != .run { fields.add(8, command.operation.rawValue) }
+        if !command.collected.isEmpty { fields.add(9, bits(command.collected)) }
     }
 
     private static func bits(_ streams: Set<GuestStream>) -> UInt32 { streams.reduce(0) { $0 | 1 << $1.rawValue } }

@@ -40,6 +40,12 @@ public struct GuestCommand: Hashable, Sendable {
     public var streams: Set<GuestStream>
     /// Output and error that are pipes all the same where there is a terminal; what is not is the terminal.
     public var pipesBesideTerminal: Set<GuestStream> = []
+    /// Of the pipes, outputs whose first bytes come with what else the agent says of the command. Only what is more takes a connection:
+    /// most commands print less, and making connections is most of the work that is not the command's own. They go to collectors.
+    var collected: Set<GuestStream> = []
+
+    /// So many bytes of each come so.
+    static let collectedLimit = 16 << 10
 
     /// A program to be run.
     public init(

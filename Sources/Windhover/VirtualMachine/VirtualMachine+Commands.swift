@@ -103,6 +103,8 @@ extension VirtualMachine {
         _ command: GuestCommand, input: StreamSource?, output: StreamSink?, error: StreamSink?, timeLimit: Duration?
     ) async throws -> GuestExit {
         let (life, session, machine) = try running()
+        var command = command
+        command.collected = command.streams.subtracting([.input])
         let process: GuestProcess
         do throws(AgentError) {
             process = try session.start(command)

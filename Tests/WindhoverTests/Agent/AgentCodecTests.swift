@@ -12,7 +12,7 @@ import MonitorTesting
         .started(command: 7, processID: 4711), .notStarted(command: 7, stage: 3, errno: 2, name: "nosuch"),
         .ended(command: 7, GuestExit(cause: .status(255))),
         .ended(command: .max, GuestExit(cause: .signal(11, coreDumped: true), outOfMemory: true)),
-        .ended(command: 1, GuestExit(cause: .signal(9, coreDumped: false))), .goodbye,
+        .ended(command: 1, GuestExit(cause: .signal(9, coreDumped: false))), .goodbye, .output(command: 9, stream: 2, [0, 255, 10]),
     ]
 
     /// Frames of a stream, and what it breaks on.
@@ -68,7 +68,7 @@ import MonitorTesting
     }
 
     @Test func whatIsNotKnownIsSkipped() throws {
-        #expect(try AgentMessage.decode(AgentFrame(kind: 9, payload: [1, 2, 3])) == nil)
+        #expect(try AgentMessage.decode(AgentFrame(kind: 99, payload: [1, 2, 3])) == nil)
         #expect(try AgentMessage.decode(AgentFrame(kind: 129, payload: [])) == nil)
         var fields = AgentFieldWriter()
         fields.add(77, "later")
@@ -119,7 +119,7 @@ import MonitorTesting
         #expect(decoded(.ended, (1, 1)) == .missingField(kind: 7, tag: 2))
         #expect(decoded(.ended, (1, 1), (2, 0)) == nil)
         #expect(decoded(.started, (2, 1)) == .missingField(kind: 5, tag: 1))
-        #expect(decoded(.hello, (1, 2), (3, 1)) == .version(2))
+        #expect(decoded(.hello, (1, 1), (3, 1)) == .version(1))
         #expect(decoded(.note, (2, 0)) == .missingField(kind: 4, tag: 1))
         #expect(decoded(.notStarted, (1, 1), (2, .max), (3, .max)) == nil)
         var short = AgentFieldWriter()
@@ -256,6 +256,10 @@ import MonitorTesting
         try expect(
             .start(command: 3, .read("/f")), is: 130,
             [(1, [3, 0, 0, 0]), (2, Array("/f".utf8)), (7, [2, 0, 0, 0]), (8, [2, 0, 0, 0])])
+        command = GuestCommand(["sh"])
+        command.collected = [.error]
+        try expect(
+            .start(command: 1, command), is: 130, [(1, [1, 0, 0, 0]), (2, Array("sh".utf8)), (7, [7, 0, 0, 0]), (9, [4, 0, 0, 0])])
         try expect(.signal(command: 1, signal: 15), is: 131, [(1, [1, 0, 0, 0]), (2, [15, 0, 0, 0])])
         try expect(
             .resize(command: 1, .init(rows: 1, columns: .max)), is: 132,

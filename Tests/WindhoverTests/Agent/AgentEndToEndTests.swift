@@ -174,6 +174,21 @@ private final class ConnectedAgent: @unchecked Sendable {
         #expect(isSame(result.output, bytes))
     }
 
+    /// By frames, by a connection, by both: it is all there, in its order.
+    @Test(arguments: [0, 5, 16_384, 16_390, 3_000_000]) func collectedOutputIsWhole(size: Int) throws {
+        let agent = try ConnectedAgent()
+        var command = GuestCommand(
+            ["sh", "-c", "seq 1000000 | head -c \(size); seq 3 >&2"], environment: ["PATH=/usr/bin:/bin"], streams: [.output, .error])
+        command.collected = [.output, .error]
+        let process = try agent.session.start(command)
+        let (output, error) = (OutputCollector(limit: 1 << 23), OutputCollector(limit: 100))
+        try process.attach(output: .collector(output), error: .collector(error))
+        #expect(try process.wait(until: after(20)) == GuestExit(cause: .status(0)))
+        let whole = (1...1_000_000).lazy.flatMap { "\($0)\n".utf8 }.prefix(size)
+        #expect(isSame(output.bytes, Array(whole)))
+        #expect(error.bytes == Array("1\n2\n3\n".utf8))
+    }
+
     /// As at a shell's `> file`: what goes elsewhere is not the terminal's.
     @Test func outputBesideATerminalIsAPipe() throws {
         let agent = try ConnectedAgent()
