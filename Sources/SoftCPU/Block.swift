@@ -47,7 +47,9 @@ internal import VMCore
 /// Memory for a vCPU's blocks. When it is full, all are dropped: what is in use comes back soon.
 @safe final class BlockCache {
     static var arenaSize: UInt64 { 40 << 20 }
-    static var buckets: UInt64 { 1 << 15 }
+    /// About as many as the arena has room for blocks: a step along a chain is a miss of the host's caches.
+    static var bucketBits: UInt64 { 17 }
+    static var buckets: UInt64 { 1 << bucketBits }
 
     let arena: UInt
     let hash: UInt
@@ -70,8 +72,10 @@ internal import VMCore
 }
 
 extension CPU {
-    @inline(__always) func bucket(_ physical: UInt64) -> UInt {
-        let mixed = (physical ^ physical &>> 15) & (BlockCache.buckets &- 1)
+    /// By both addresses: a program that is run again and again is at other linear addresses each time, and the blocks of all its runs
+    /// would be one chain.
+    @inline(__always) func bucket(_ physical: UInt64, _ linear: UInt64) -> UInt {
+        let mixed = ((physical ^ linear &<< 20) &* 0x9E37_79B9_7F4A_7C15) &>> (64 &- BlockCache.bucketBits)
         return s.blockHash &+ UInt(truncatingIfNeeded: mixed) &* 8
     }
 
@@ -100,7 +104,7 @@ extension CPU {
 
     /// Puts a block that was just made where it is found.
     func register(_ block: Block, page: UInt64) {
-        let head = bucket(block.h.physical)
+        let head = bucket(block.h.physical, block.h.linear)
         block.h.next = Host.load(UInt.self, head)
         Host.store(block.address, head)
         list(block, page: page)
@@ -204,7 +208,7 @@ extension CPU {
     }
 
     private func unlink(_ block: Block) {
-        let head = bucket(block.h.physical)
+        let head = bucket(block.h.physical, block.h.linear)
         var at = Host.load(UInt.self, head)
         if at == block.address { return Host.store(block.h.next, head) }
         while at != 0 {

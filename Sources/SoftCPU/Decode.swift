@@ -26,7 +26,7 @@ extension CPU {
         try checkFetch(rip, linear)
         let physical = try translateFetch(linear)
         guard let page = ramPage(physical), physical & TLB.pageMask != s.apicPage else { return 0 }
-        var at = Host.load(UInt.self, bucket(physical))
+        var at = Host.load(UInt.self, bucket(physical, linear))
         while at != 0 {
             let block = Block(at)
             if block.h.physical == physical, block.h.linear == linear, block.h.rip == rip, block.h.mode == s.mode {

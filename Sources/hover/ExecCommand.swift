@@ -76,7 +76,8 @@ struct ExecCommand: ParsableCommand {
     /// The options as the library takes them.
     var options: ExecOptions {
         var options = ExecOptions()
-        options.command = command.first == "--" ? Array(command.dropFirst()) : command
+        let given = CommandLineWords.given
+        options.command = given.last(command.first == "--" ? Array(command.dropFirst()) : command)
         options.kernel = guest.kernel
         options.modules = guest.modules
         options.append = guest.append
@@ -87,7 +88,7 @@ struct ExecCommand: ParsableCommand {
         options.networks = files.net
         options.directory = guest.workdir
         options.user = guest.user
-        options.environment = guest.env
+        options.environment = given.values(guest.env, of: "--env")
         options.memory = machine.memory
         options.cpus = machine.cpus
         options.engine = machine.engine

@@ -28,6 +28,16 @@ extension SlowTiers {
             #expect(scratch.text("here") == "from the host" && !scratch.has("new"))
         }
 
+        /// What is no text arrives as it is: an argument, what is inherited, what `--env` gives.
+        @Test func wordsThatAreNoText() async throws {
+            let script = "printf '%s\\n' \"$INHERITED\" \"$GIVEN\" \"$ALSO\" \"$@\" | od -An -v -tx1"
+            let result = try await Exec.around(
+                "export INHERITED=$'\\xff\\xc3'; \"${@:1:2}\" --env $'GIVEN=\\xfd' $'--env=ALSO=\\xfc' \"${@:3}\" $'a\\xfe' $'\\x80'",
+                [], ["sh", "-c", script, "sh"])
+            let bytes = result.output.split(whereSeparator: \.isWhitespace).joined(separator: " ")
+            #expect(result.status == 0 && bytes == "ff c3 0a fd 0a fc 0a 61 fe 0a 80 0a", "\(result.summary)")
+        }
+
         /// Megabytes of every byte, in by one pipe and out by another.
         @Test func whatGoesThroughItIsTheSame() async throws {
             let data = (0..<(4 << 20)).map { UInt8(truncatingIfNeeded: $0 &* 167 ^ $0 >> 9) }
@@ -190,6 +200,30 @@ extension SlowTiers {
             }
         }
 
+        /// The kernel that the host has installed, with the modules beside it. What this host really has is hidden.
+        @Test func theHostsOwnKernel() async throws {
+            try Exec.needs("busybox", package: "busybox-static")
+            guard getuid() == 0 else { try Test.cancel("only root can give the host another kernel") }
+            try await Exec.image()
+            let scratch = try ExecScratch()
+            try await unpackKernel(into: scratch.path)
+            let release = try #require(FileManager.default.contentsOfDirectory(atPath: scratch.file("lib/modules")).first)
+            let hide = """
+                set -e; mount --make-rprivate /
+                for place in /boot /lib/modules /usr/lib/modules; do [ ! -d $place ] || mount -t tmpfs none $place; done
+                """
+            let probe = try await ChildProcess.run(["unshare", "-m", "sh", "-c", hide], deadline: 10)
+            guard probe.status == 0 else { try Test.cancel("no mount namespace with a /boot of its own: \(probe.error)") }
+            let install = "cp '\(scratch.path)/vmlinuz' /boot/vmlinuz-\(release); cp -r '\(scratch.path)/lib' /boot/lib"
+            let script = "uname -r; ls /lib/modules/*/virtio_balloon.ko; ls -d /sys/bus/pci/drivers/virtio-pci"
+            let result = try await ChildProcess.run(
+                ["unshare", "-m", "sh", "-c", "\(hide)\n\(install); exec \"$@\"", "sh"] + Exec.words(["--kernel", "host"], ["sh", "-c", script]),
+                deadline: Exec.deadline)
+            #expect(
+                result.status == 0
+                    && result.output == "\(release)\n/lib/modules/\(release)/virtio_balloon.ko\n/sys/bus/pci/drivers/virtio-pci\n", "\(result.summary)")
+        }
+
         /// A disk that is the root: what is written to it stays where that is let.
         @Test func aDiskThatIsTheRoot() async throws {
             try Exec.needs("mke2fs", package: "e2fsprogs")
@@ -254,6 +288,52 @@ extension SlowTiers {
             #expect(stats["instructions"] as? Int ?? 0 > 10_000_000, "\(stats)")
             let kinds = (stats["devices"] as? [[String: Any]] ?? []).compactMap { $0["kind"] as? String }
             #expect(kinds.count >= 3, "\(stats)")
+        }
+
+        /// A TAP interface, in a network of the test's own whose server gives the guest its address: bytes go both ways, and with the guest
+        /// the interface goes.
+        @Test func aTapInterface() async throws {
+            try Exec.needs("busybox", package: "busybox-static")
+            let isolated = try await ChildProcess.run(["unshare", "-n", "/bin/test", "-c", "/dev/net/tun"], deadline: 10)
+            guard isolated.status == 0 else {
+                try Test.cancel("no network namespace, or no /dev/net/tun, for a TAP interface of the test's own: \(isolated.error)")
+            }
+            try await Exec.image()
+            let scratch = try ExecScratch()
+            try scratch.write(
+                """
+                start 10.9.0.20
+                end 10.9.0.20
+                interface t0
+                lease_file \(scratch.file("leases"))
+                pidfile \(scratch.file("pid"))
+                option subnet 255.255.255.0
+                option router 10.9.0.1
+                option dns 10.9.0.1
+
+                """, to: "udhcpd.conf")
+            let guest = """
+                busybox ip -4 addr show scope global | grep -o 'inet [0-9./]*'; grep nameserver /etc/resolv.conf
+                busybox wget -q -O /run/data http://10.9.0.1:7000/data; md5sum < /run/data; busybox nc 10.9.0.1 7001 < /run/data
+                """
+            let around = """
+                cd '\(scratch.path)'; head -c 20000000 /dev/urandom > data; : > leases
+                "$@" & pid=$!
+                for i in $(seq 1 100); do busybox ip link show t0 > /dev/null 2>&1 && break; sleep 0.1; done
+                busybox ip addr add 10.9.0.1/24 dev t0; busybox ip link set t0 up
+                busybox udhcpd -f udhcpd.conf > /dev/null 2>&1 & server=$!
+                busybox httpd -f -p 7000 -h . & files=$!
+                tail -f /dev/null | busybox nc -l -p 7001 > up &
+                wait $pid; status=$?; kill $server $files; md5sum < data; cmp data up && echo 'the same'
+                busybox ip link show t0 > /dev/null 2>&1 && echo 'it is still there'; exit $status
+                """
+            let result = try await ChildProcess.run(
+                ["unshare", "-n", "bash", "-c", around, "bash"] + Exec.words(["--net", "tap:t0"], ["sh", "-c", guest]), deadline: Exec.deadline)
+            #expect(result.status == 0 && result.error.isEmpty, "\(result.summary)")
+            let lines = ExpectedOutput.lines(of: result.output)
+            try #require(lines.count == 5, "\(result.summary)")
+            #expect(lines[0] == "inet 10.9.0.20/24" && lines[1] == "nameserver 10.9.0.1", "\(result.summary)")
+            #expect(lines[2] == lines[3] && lines[4] == "the same", "\(result.summary)")
         }
 
         // MARK: Terminal and signals

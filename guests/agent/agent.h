@@ -16,6 +16,8 @@ bool equal(const char *a, const char *b);
 bool begins(const char *text, const char *start);
 /// The first such byte, or NULL.
 char *find_byte(const char *bytes, size_t count, char byte);
+/// Puts a zero at the end of the first line. - Returns: what is behind it, which may be nothing.
+char *cut_line(char *text);
 /// Decimal digits and nothing else, up to 2^32 - 1.
 bool parse_number(const char *digits, size_t count, u32 base, u32 *value);
 /// Zeroed; NULL where there is no memory.
@@ -42,14 +44,18 @@ void sleep_milliseconds(u64 time);
 
 enum {
     FRAME_HELLO = 1, FRAME_READY, FRAME_SETUP_FAILED, FRAME_NOTE, FRAME_STARTED, FRAME_NOT_STARTED, FRAME_ENDED, FRAME_GOODBYE,
+    FRAME_OUTPUT,
     FRAME_SETUP = 129, FRAME_START, FRAME_SIGNAL, FRAME_RESIZE, FRAME_SHUT_DOWN,
 };
+enum { PROTOCOL_VERSION = 2 };
 enum { FRAME_HEADER = 8, FIELD_HEADER = 8, INCOMING_LIMIT = 16 << 20, TEXT_LIMIT = 4096 };
 
 /// A frame for the host in the making.
 struct frame { size_t count; u8 bytes[FRAME_HEADER + TEXT_LIMIT + 1024]; };
 void frame_start(struct frame *frame, u16 kind);
 void frame_number(struct frame *frame, u16 tag, u32 value);
+/// TEXT_LIMIT bytes have room.
+void frame_bytes(struct frame *frame, u16 tag, const void *bytes, size_t count);
 /// At most TEXT_LIMIT bytes of it.
 void frame_text(struct frame *frame, u16 tag, const char *text);
 /// The header's length.
@@ -156,7 +162,7 @@ enum { OPERATION_RUN = 0, OPERATION_WRITE = 1, OPERATION_READ = 2 };
 
 /// What the host wants started. Its text lies in the frame's payload.
 struct start {
-    u32 number, streams, operation;
+    u32 number, streams, collected, operation;
     bool terminal;
     u32 rows, columns;
     const char *directory, *user;
@@ -164,10 +170,13 @@ struct start {
     size_t argument_count, environment_count, mapped;
 };
 
-enum { RELAY_ROOM = 65536 };
-/// One direction of a stream: bytes from one descriptor to another by way of a buffer. It owns both; -1 is closed.
+enum { RELAY_ROOM = 65536, COLLECTED_LIMIT = 16384 };
+/// One direction of a stream: bytes from one descriptor to another by way of a buffer. It owns both; -1 is closed. An output that is
+/// collected has no connection to begin with: so many of its bytes go in frames.
 struct relay {
     int from, to;
+    u32 number, stream; // of an output that is collected
+    size_t framed;      // bytes that still go in frames, before there is a connection
     bool from_socket, to_socket;
     bool draining;    // the command has ended: what is there is taken, nothing is waited for
     bool half_closed; // the host has closed its side of an output, and may still read
@@ -215,6 +224,8 @@ void commands_step(const struct poll_set *set);
 void relay_close(struct relay *relay);
 /// - Returns: 0, or a negative errno. The descriptors are the relay's in either case, and do not block from here on.
 int relay_open(struct relay *relay, int from, bool from_socket, int to, bool to_socket);
+/// The same for an output that is collected.
+int relay_collect(struct relay *relay, int from, u32 number, u32 stream);
 bool relay_is_open(const struct relay *relay);
 void relay_poll(struct relay *relay, struct poll_set *set);
 void relay_step(struct relay *relay, int from_events, int to_events);

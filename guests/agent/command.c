@@ -21,7 +21,7 @@ static bool check_start(const u8 *payload, size_t count, struct start *start) {
         };
         offset += FIELD_HEADER + field.count;
         switch (field.tag) {
-        case 1: case 7: case 8: if (field.count != 4) return false; break;
+        case 1: case 7: case 8: case 9: if (field.count != 4) return false; break;
         case 2: case 3: case 4: case 5: if (!is_text(&field)) return false; break;
         case 6: if (field.count != 8) return false; break;
         }
@@ -55,6 +55,7 @@ bool parse_start(u8 *payload, size_t count, struct start *start) {
             break;
         case 7: start->streams = little32(field.bytes); break;
         case 8: start->operation = little32(field.bytes); break;
+        case 9: start->collected = little32(field.bytes); break;
         }
     }
     return start->number != 0;
@@ -62,21 +63,27 @@ bool parse_start(u8 *payload, size_t count, struct start *start) {
 
 // MARK: Start
 
-/// Kills of the out-of-memory killer since the machine's start.
+/// Kills of the out-of-memory killer since the machine's start. Asked twice for each command: the file stays open, and is read as far as
+/// its line. 0 where the kernel does not tell.
 static u64 memory_kills(void) {
-    struct contents file;
-    u64 kills = 0;
-    if (read_file("/proc/vmstat", 1 << 20, &file) < 0) return 0;
-    for (char *line = file.bytes; line && *line;) {
-        char *end = find_byte(line, length_of(line), '\n');
-        if (begins(line, "oom_kill ")) {
-            for (line += 9; *line >= '0' && *line <= '9'; line++) kills = kills * 10 + (u64)(*line - '0');
-            break;
+    static int file = -1;
+    static char text[16384];
+    if (file < 0 && (file = sys_open("/proc/vmstat", O_RDONLY, 0)) < 0) return 0;
+    size_t count = 0, line = 0;
+    while (count < sizeof text) {
+        long got = sys_pread(file, text + count, sizeof text - count, count);
+        if (got == -EINTR) continue;
+        if (got <= 0) break;
+        count += (size_t)got;
+        for (char *end; (end = find_byte(text + line, count - line, '\n')); line = (size_t)(end + 1 - text)) {
+            *end = 0;
+            if (!begins(text + line, "oom_kill ")) continue;
+            u64 kills = 0;
+            for (char *digit = text + line + 9; *digit >= '0' && *digit <= '9'; digit++) kills = kills * 10 + (u64)(*digit - '0');
+            return kills;
         }
-        line = end ? end + 1 : NULL;
     }
-    release(file.bytes, file.mapped);
-    return kills;
+    return 0;
 }
 
 static void say_not_started(u32 number, u32 stage, u32 error, const char *name) {
@@ -113,6 +120,8 @@ static int open_terminal(const struct start *start, struct command *command, str
     return opened->sockets[TERMINAL] = sys_fcntl(opened->sockets[INPUT], F_DUPFD_CLOEXEC, 3);
 }
 
+static bool is_collected(const struct start *start, u32 stream) { return stream != INPUT && (start->collected >> stream & 1); }
+
 static int open_pipes(const struct start *start, struct opened *opened) {
     for (u32 i = 0; i < 3; i++) {
         opened->stage = STAGE_RESOURCES;
@@ -130,6 +139,7 @@ static int open_pipes(const struct start *start, struct opened *opened) {
         if (error < 0) return error;
         opened->ours[i] = ends[i == 0];
         opened->theirs[i] = ends[i != 0];
+        if (is_collected(start, i)) continue;
         opened->stage = STAGE_STREAMS;
         if ((opened->sockets[i] = connect_stream(start->number, i)) < 0) return opened->sockets[i];
     }
@@ -137,14 +147,16 @@ static int open_pipes(const struct start *start, struct opened *opened) {
 }
 
 /// Hands what is opened to the relays.
-static int open_relays(struct command *command, struct opened *opened) {
+static int open_relays(const struct start *start, struct command *command, struct opened *opened) {
     opened->stage = STAGE_RESOURCES;
     for (int i = 0; i < RELAYS; i++) {
-        if (opened->sockets[i] < 0) continue;
         int socket = opened->sockets[i], ours = opened->ours[i];
+        if (ours < 0) continue;
         opened->sockets[i] = opened->ours[i] = -1;
-        int error = i == INPUT ? relay_open(&command->relays[i], socket, true, ours, false)
-                           : relay_open(&command->relays[i], ours, false, socket, true);
+        struct relay *relay = &command->relays[i];
+        int error = i == INPUT ? relay_open(relay, socket, true, ours, false)
+                  : socket < 0 ? relay_collect(relay, ours, start->number, (u32)i)
+                               : relay_open(relay, ours, false, socket, true);
         if (error < 0) return error;
     }
     return 0;
@@ -154,7 +166,7 @@ static int open_and_fork(const struct start *start, struct command *command, str
     int error = start->terminal ? open_terminal(start, command, opened) : 0;
     if (error >= 0) error = open_pipes(start, opened);
     if (error < 0) return error;
-    if ((error = open_relays(command, opened)) < 0) return error;
+    if ((error = open_relays(start, command, opened)) < 0) return error;
     if ((error = sys_pipe(opened->failure)) < 0) return error;
     if ((error = sys_fcntl(opened->failure[0], F_SETFL, O_NONBLOCK)) < 0) return error;
     command->kills = memory_kills();

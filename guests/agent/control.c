@@ -3,6 +3,8 @@
 
 static int control;
 static bool is_ready;
+/// What is said of commands in one turn goes together: each packet is work for both sides.
+static bool is_gathering;
 
 // MARK: To the host
 
@@ -40,7 +42,7 @@ void control_send(struct frame *frame) {
     }
     memcpy(queue.bytes + queue.start + queue.count, frame->bytes, frame->count);
     queue.count += frame->count;
-    flush();
+    if (!is_gathering) flush();
 }
 
 static void send_empty(u16 kind) {
@@ -66,7 +68,7 @@ static void say_hello(void) {
         for (u64 word = mask[i]; word; word &= word - 1) processors++;
     struct frame frame;
     frame_start(&frame, FRAME_HELLO);
-    frame_number(&frame, 1, 1);
+    frame_number(&frame, 1, PROTOCOL_VERSION);
     frame_text(&frame, 2, system.release);
     frame_number(&frame, 3, processors ? processors : 1);
     control_send(&frame);
@@ -239,9 +241,11 @@ _Noreturn void serve(int connection) {
         u64 mask = 0;
         if (sys_ppoll(set.fds, set.count, set.at_once ? &none : set.soon ? &soon : NULL, &mask) < 0)
             for (size_t i = 0; i < set.count; i++) set.fds[i].revents = 0;
+        is_gathering = true;
         reap();
         commands_step(&set);
-        if (poll_result(&set, slot) & POLLOUT) flush();
+        is_gathering = false;
+        flush();
         if (poll_result(&set, slot) & ~POLLOUT) receive();
     }
 }

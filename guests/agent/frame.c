@@ -23,7 +23,7 @@ void frame_start(struct frame *frame, u16 kind) {
     frame->count = FRAME_HEADER;
 }
 
-static void frame_field(struct frame *frame, u16 tag, const void *bytes, size_t count) {
+void frame_bytes(struct frame *frame, u16 tag, const void *bytes, size_t count) {
     if (count > sizeof frame->bytes - frame->count - FIELD_HEADER) return;
     u8 *header = frame->bytes + frame->count;
     put16(header, tag);
@@ -36,12 +36,12 @@ static void frame_field(struct frame *frame, u16 tag, const void *bytes, size_t 
 void frame_number(struct frame *frame, u16 tag, u32 value) {
     u8 bytes[4];
     put32(bytes, value);
-    frame_field(frame, tag, bytes, sizeof bytes);
+    frame_bytes(frame, tag, bytes, sizeof bytes);
 }
 
 void frame_text(struct frame *frame, u16 tag, const char *text) {
     size_t count = length_of(text);
-    frame_field(frame, tag, text, count < TEXT_LIMIT ? count : TEXT_LIMIT);
+    frame_bytes(frame, tag, text, count < TEXT_LIMIT ? count : TEXT_LIMIT);
 }
 
 void frame_finish(struct frame *frame) { put32(frame->bytes, (u32)(frame->count - FRAME_HEADER)); }

@@ -28,6 +28,12 @@ char *find_byte(const char *bytes, size_t count, char byte) {
     return NULL;
 }
 
+char *cut_line(char *text) {
+    while (*text && *text != '\n') text++;
+    if (*text) *text++ = 0;
+    return text;
+}
+
 bool parse_number(const char *digits, size_t count, u32 base, u32 *value) {
     u64 number = 0;
     if (count == 0) return false;

@@ -34,11 +34,9 @@ void load_modules(void) {
         say_failed("list /windhover/modules", error);
         return;
     }
-    for (char *path = list.bytes; *path;) {
-        char *end = find_byte(path, length_of(path), '\n');
-        if (end) *end = 0;
+    for (char *path = list.bytes, *next; *path; path = next) {
+        next = cut_line(path);
         if (*path && (error = load(path)) < 0) say_failed(path, error);
-        path = end ? end + 1 : path + length_of(path);
     }
     release(list.bytes, list.mapped);
 }

@@ -85,16 +85,14 @@ static int mount_any(const char *device, const char *target, u64 flags) {
     struct contents list;
     int result = -ENODEV;
     if (read_file("/proc/filesystems", 1 << 20, &list) < 0) return result;
-    for (char *line = list.bytes; *line;) {
-        char *end = find_byte(line, length_of(line), '\n');
-        if (end) *end = 0;
+    for (char *line = list.bytes, *next; *line; line = next) {
+        next = cut_line(line);
         if (*line == '\t') {
             int error = sys_mount(device, target, line + 1, flags | MS_SILENT, NULL);
             if (error != -EINVAL) result = error;
             else if (result == -ENODEV) result = error;
             if (error == 0) break;
         }
-        line = end ? end + 1 : line + length_of(line);
     }
     release(list.bytes, list.mapped);
     return result;

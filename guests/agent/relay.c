@@ -27,7 +27,7 @@ void relay_close(struct relay *relay) {
     close_to(relay);
     release(relay->buffer, RELAY_ROOM);
     relay->buffer = NULL;
-    relay->count = 0;
+    relay->count = relay->framed = 0;
 }
 
 static int unblock(int fd) {
@@ -46,7 +46,15 @@ int relay_open(struct relay *relay, int from, bool from_socket, int to, bool to_
     return error;
 }
 
-bool relay_is_open(const struct relay *relay) { return relay->to >= 0; }
+int relay_collect(struct relay *relay, int from, u32 number, u32 stream) {
+    *relay = (struct relay){
+        .from = from, .to = -1, .number = number, .stream = stream, .framed = COLLECTED_LIMIT, .left = -1, .buffer = pages(RELAY_ROOM),
+        .from_slot = -1, .to_slot = -1,
+    };
+    return relay->buffer ? unblock(from) : -ENOMEM;
+}
+
+bool relay_is_open(const struct relay *relay) { return relay->to >= 0 || relay->framed > 0; }
 
 static size_t room(const struct relay *relay) {
     size_t room = RELAY_ROOM - relay->start - relay->count;
@@ -55,12 +63,13 @@ static size_t room(const struct relay *relay) {
 
 void relay_poll(struct relay *relay, struct poll_set *set) {
     relay->from_slot = relay->to_slot = -1;
-    if (relay->to < 0) return;
+    if (!relay_is_open(relay)) return;
     if (relay->from >= 0 && room(relay) > 0) {
         // Of what a command left behind nothing more may ever come.
         if (relay->draining) set->at_once = true;
         else relay->from_slot = poll_add(set, relay->from, POLLIN);
     }
+    if (relay->to < 0) return;
     // A reader that goes is noticed before the next byte, so that its writer can be told. Of a vsock connection whose other
     // side is closed already poll tells nothing more; then it is tried now and then.
     if (relay->half_closed) set->soon = true;
@@ -85,16 +94,43 @@ static void take(struct relay *relay) {
     if (relay->left == 0) close_from(relay);
 }
 
+static void gave(struct relay *relay, size_t count) {
+    relay->start += count;
+    relay->count -= count;
+    if (relay->count == 0) relay->start = 0;
+}
+
+/// Says bytes in frames, as many as may be, and then makes the connection for more.
+/// - Returns: false where there is none to be had.
+static bool give_framed(struct relay *relay) {
+    while (relay->count > 0 && relay->framed > 0) {
+        size_t count = relay->count < relay->framed ? relay->count : relay->framed;
+        if (count > TEXT_LIMIT) count = TEXT_LIMIT;
+        struct frame frame;
+        frame_start(&frame, FRAME_OUTPUT);
+        frame_number(&frame, 1, relay->number);
+        frame_number(&frame, 2, relay->stream);
+        frame_bytes(&frame, 3, relay->buffer + relay->start, count);
+        control_send(&frame);
+        relay->framed -= count;
+        gave(relay, count);
+    }
+    if (relay->framed > 0) return true;
+    relay->to = connect_stream(relay->number, relay->stream);
+    relay->to_socket = true;
+    return relay->to >= 0 && unblock(relay->to) >= 0;
+}
+
 /// - Returns: false where nobody reads any more.
 static bool give(struct relay *relay) {
+    if (relay->framed > 0 && !give_framed(relay)) return false;
+    if (relay->count == 0 || relay->to < 0) return true;
     const u8 *bytes = relay->buffer + relay->start;
     long done = relay->to_socket ? sys_sendto(relay->to, bytes, relay->count, MSG_DONTWAIT | MSG_NOSIGNAL, NULL, 0)
                                  : sys_write(relay->to, bytes, relay->count);
     if (done == -EAGAIN || done == -EINTR) return true;
     if (done < 0) return false;
-    relay->start += (size_t)done;
-    relay->count -= (size_t)done;
-    if (relay->count == 0) relay->start = 0;
+    gave(relay, (size_t)done);
     return true;
 }
 
@@ -107,7 +143,7 @@ static bool has_reader(struct relay *relay) {
 }
 
 void relay_step(struct relay *relay, int from_events, int to_events) {
-    if (relay->to < 0) return;
+    if (!relay_is_open(relay)) return;
     if ((to_events & (POLLERR | POLLHUP | POLLNVAL | POLLRDHUP)) || relay->half_closed) {
         if (!has_reader(relay)) {
             relay_close(relay);
@@ -124,7 +160,7 @@ void relay_step(struct relay *relay, int from_events, int to_events) {
 }
 
 void relay_drain(struct relay *relay, i64 limit) {
-    if (relay->to < 0) return;
+    if (!relay_is_open(relay)) return;
     relay->draining = true;
     relay->left = limit;
     if (relay->from >= 0 && limit == 0) close_from(relay);

@@ -9,9 +9,7 @@ struct record { char *fields[7]; size_t count; };
 static bool next_record(char **rest, struct record *record) {
     while (**rest) {
         char *line = *rest;
-        char *end = find_byte(line, length_of(line), '\n');
-        if (end) *end = 0, *rest = end + 1;
-        else *rest = line + length_of(line);
+        *rest = cut_line(line);
         if (*line == 0 || *line == '#') continue;
         record->count = 0;
         while (line && record->count < 7) {

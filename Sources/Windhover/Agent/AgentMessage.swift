@@ -3,7 +3,7 @@ internal import Glibc
 /// The agent's first word.
 public struct AgentHello: Hashable, Sendable {
     /// Of the protocol.
-    static let version: UInt32 = 1
+    static let version: UInt32 = 2
 
     /// The guest's kernel, as uname(2) has its release.
     public var release: String
@@ -20,10 +20,12 @@ enum AgentMessage: Hashable, Sendable {
     case notStarted(command: UInt32, stage: UInt32, errno: Int32, name: String)
     case ended(command: UInt32, GuestExit)
     case goodbye
+    /// Of an output that is collected.
+    case output(command: UInt32, stream: UInt32, [UInt8])
 
     enum Kind: UInt16, CaseIterable {
         case hello = 1
-        case ready, setUpFailed, note, started, notStarted, ended, goodbye
+        case ready, setUpFailed, note, started, notStarted, ended, goodbye, output
     }
 
     /// - Returns: nil for a frame of a kind that is not known, which is skipped.
@@ -60,6 +62,9 @@ enum AgentMessage: Hashable, Sendable {
             return .ended(
                 command: command, GuestExit(cause: cause, outOfMemory: try fields.integerIfPresent(5) ?? 0 != 0))
         case .goodbye: return .goodbye
+        case .output:
+            guard let bytes = fields.bytes(3) else { throw .missingField(kind: frame.kind, tag: 3) }
+            return .output(command: try fields.integer(1), stream: try fields.integer(2), Array(bytes))
         }
     }
 }
@@ -133,27 +138,36 @@ enum HostMessage: Hashable, Sendable {
     }
 
     private static func write(_ command: GuestCommand, _ number: UInt32, to fields: inout AgentFieldWriter) throws(AgentError) {
-        guard let program = command.arguments.first, !program.isEmpty else {
+        guard let program = command.arguments.first, !program.bytes.isEmpty else {
             throw .unsendable("a command has a program's name")
         }
         fields.add(1, number)
-        for argument in command.arguments { fields.add(2, try text(argument, "an argument")) }
+        for argument in command.arguments { fields.add(2, try bytes(argument, "an argument")) }
         for word in command.environment {
-            guard let equals = word.utf8.firstIndex(of: UInt8(ascii: "=")), equals > word.utf8.startIndex else {
+            guard let equals = word.bytes.firstIndex(of: UInt8(ascii: "=")), equals > 0 else {
                 throw .unsendable("the environment word '\(word)' is not NAME=value")
             }
-            fields.add(3, try text(word, "an environment word"))
+            fields.add(3, try bytes(word, "an environment word"))
         }
         if let directory = command.directory { fields.add(4, try text(directory, "the working directory")) }
         if let user = command.user { fields.add(5, try text(user, "the user")) }
         if let size = command.terminal {
             fields.add(6, values: UInt32(size.rows), UInt32(size.columns))
         }
-        if command.terminal == nil || !command.pipes.isEmpty { fields.add(7, command.pipes.reduce(0) { $0 | 1 << $1.rawValue }) }
+        if command.terminal == nil || !command.pipes.isEmpty { fields.add(7, bits(command.pipes)) }
         if command.operation != .run { fields.add(8, command.operation.rawValue) }
+        if !command.collected.isEmpty { fields.add(9, bits(command.collected)) }
     }
 
-    /// A text as it can be sent: a zero byte would end it early.
+    private static func bits(_ streams: Set<GuestStream>) -> UInt32 { streams.reduce(0) { $0 | 1 << $1.rawValue } }
+
+    /// A word as it can be sent: a zero byte would end it early.
+    private static func bytes(_ word: CommandWord, _ what: String) throws(AgentError) -> [UInt8] {
+        guard !word.bytes.contains(0) else { throw .unsendable("\(what) has a zero byte in it") }
+        return word.bytes
+    }
+
+    /// A text as it can be sent.
     private static func text(_ text: String, _ what: String) throws(AgentError) -> String {
         guard unsafe strlen(text) == text.utf8.count else { throw .unsendable("\(what) has a zero byte in it") }
         return text

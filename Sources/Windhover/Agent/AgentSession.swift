@@ -191,7 +191,16 @@ package final class AgentSession: @unchecked Sendable {
             outgoing.removeFirst(sentCount)
             sentCount = 0
         }
-        outgoing.append(contentsOf: frame)
+        // What the connection takes at once needs no turn of the serving thread, which holds it as long as there is no end.
+        var taken = 0
+        if outgoing.isEmpty {
+            let count = unsafe frame.withUnsafeBytes {
+                unsafe Glibc.send(control, $0.baseAddress, $0.count, Int32(MSG_DONTWAIT) | Int32(MSG_NOSIGNAL))
+            }
+            taken = max(0, count)
+            if taken == frame.count { return }
+        }
+        outgoing.append(contentsOf: frame[taken...])
         wakeup.signal()
     }
 
@@ -362,6 +371,9 @@ package final class AgentSession: @unchecked Sendable {
             let process = try running(number, kind)
             guard process.receiveEnded(exit, at: hostClock.now()) else { throw .outOfOrder(kind: kind) }
             if process.missingStreams == 0 { processes[number] = nil }
+        case .output(let number, let stream, let bytes):
+            let process = try running(number, kind)
+            guard let stream = GuestStream(rawValue: stream), process.receiveOutput(stream, bytes) else { throw .outOfOrder(kind: kind) }
         case .goodbye:
             guard isShutDownSent else { throw .outOfOrder(kind: kind) }
             hasSaidGoodbye = true

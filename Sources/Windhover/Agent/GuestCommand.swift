@@ -27,9 +27,9 @@ public struct GuestCommand: Hashable, Sendable {
     }
 
     public let operation: Operation
-    public var arguments: [String]
+    public var arguments: [CommandWord]
     /// Words `NAME=value`.
-    public var environment: [String]
+    public var environment: [CommandWord]
     /// nil: `/`.
     public var directory: String?
     /// `NAME` or `UID`, each with `:GROUP` or `:GID` if wanted; nil: root.
@@ -40,10 +40,16 @@ public struct GuestCommand: Hashable, Sendable {
     public var streams: Set<GuestStream>
     /// Output and error that are pipes all the same where there is a terminal; what is not is the terminal.
     public var pipesBesideTerminal: Set<GuestStream> = []
+    /// Of the pipes, outputs whose first bytes come with what else the agent says of the command. Only what is more takes a connection:
+    /// most commands print less, and making connections is most of the work that is not the command's own. They go to collectors.
+    var collected: Set<GuestStream> = []
+
+    /// So many bytes of each come so.
+    static let collectedLimit = 16 << 10
 
     /// A program to be run.
     public init(
-        _ arguments: [String], environment: [String] = [], directory: String? = nil, user: String? = nil,
+        _ arguments: [CommandWord], environment: [CommandWord] = [], directory: String? = nil, user: String? = nil,
         terminal: TerminalSize? = nil, streams: Set<GuestStream> = [.input, .output, .error]
     ) {
         operation = .run
@@ -55,7 +61,7 @@ public struct GuestCommand: Hashable, Sendable {
         self.streams = streams
     }
 
-    private init(_ operation: Operation, _ arguments: [String], user: String?, streams: Set<GuestStream>) {
+    private init(_ operation: Operation, _ arguments: [CommandWord], user: String?, streams: Set<GuestStream>) {
         self.operation = operation
         self.arguments = arguments
         environment = []
@@ -66,12 +72,12 @@ public struct GuestCommand: Hashable, Sendable {
     /// A file to be written: its contents are the standard input.
     /// - Parameter mode: permissions of a file that is made.
     public static func write(_ path: String, mode: UInt16 = 0o644, user: String? = nil) -> GuestCommand {
-        GuestCommand(.write, [path, String(mode & 0o7777, radix: 8)], user: user, streams: [.input])
+        GuestCommand(.write, [CommandWord(path), CommandWord(String(mode & 0o7777, radix: 8))], user: user, streams: [.input])
     }
 
     /// A file to be read: its contents are the standard output.
     public static func read(_ path: String, user: String? = nil) -> GuestCommand {
-        GuestCommand(.read, [path], user: user, streams: [.output])
+        GuestCommand(.read, [CommandWord(path)], user: user, streams: [.output])
     }
 
     /// The streams whose connections the agent makes.

@@ -18,6 +18,13 @@ package final class GuestProcess: @unchecked Sendable {
         var outputPump: StreamPump?
         /// Of the output's pump.
         var outcome: StreamPump.Outcome?
+        /// Of an output that is collected: the bytes that have come in frames. nil for others.
+        var collectedCount: Int?
+        /// Those that came before it was said where they go.
+        var early: [UInt8] = []
+
+        /// Whether what a connection brings has its turn.
+        var isBehindFrames: Bool { collectedCount.map { $0 >= GuestCommand.collectedLimit } ?? true }
     }
 
     /// The command's number in the protocol.
@@ -47,7 +54,7 @@ package final class GuestProcess: @unchecked Sendable {
         self.number = number
         self.command = command
         self.session = session
-        slots = Dictionary(uniqueKeysWithValues: command.connections.map { ($0, Slot()) })
+        slots = Dictionary(uniqueKeysWithValues: command.connections.map { ($0, Slot(collectedCount: command.collected.contains($0) ? 0 : nil)) })
     }
 
     // MARK: Streams
@@ -66,10 +73,18 @@ package final class GuestProcess: @unchecked Sendable {
         if command.terminal != nil { targets[.input] = try Self.target(terminal) }
         try session.condition.locked { () throws(AgentError) in
             guard !isAttached else { return }
+            for (stream, slot) in slots where slot.collectedCount != nil {
+                // On the session's thread nobody may be waited for.
+                if case .descriptor? = targets[stream] { throw .unsendable("an output that is collected goes to no descriptor") }
+            }
             isAttached = true
             for stream in slots.keys {
                 if stream == .input { slots[stream]?.origin = origin }
                 if let target = targets[stream] { slots[stream]?.target = target }
+                if let early = slots[stream]?.early, !early.isEmpty {
+                    slots[stream]?.early = []
+                    collect(stream, early)
+                }
                 try startPumps(stream)
             }
         }
@@ -148,7 +163,7 @@ package final class GuestProcess: @unchecked Sendable {
 
     /// Starts what has both its ends by now. With the lock held.
     private func startPumps(_ stream: GuestStream) throws(AgentError) {
-        guard let slot = slots[stream], let descriptor = slot.descriptor else { return }
+        guard let slot = slots[stream], let descriptor = slot.descriptor, slot.isBehindFrames else { return }
         if let target = slot.target, slot.outputPump == nil {
             let pump = try StreamPump.output(from: descriptor, to: target) { [self] outcome in ended(stream, outcome) }
             slots[stream]?.outputPump = pump
@@ -209,11 +224,30 @@ package final class GuestProcess: @unchecked Sendable {
         return true
     }
 
+    /// - Returns: whether it could be so.
+    func receiveOutput(_ stream: GuestStream, _ bytes: [UInt8]) -> Bool {
+        guard let count = slots[stream]?.collectedCount, !bytes.isEmpty, bytes.count <= GuestCommand.collectedLimit - count else { return false }
+        slots[stream]?.collectedCount = count + bytes.count
+        collect(stream, bytes)
+        do throws(AgentError) { try startPumps(stream) } catch { failure = failure ?? error }
+        return true
+    }
+
+    private func collect(_ stream: GuestStream, _ bytes: [UInt8]) {
+        guard isAttached else {
+            slots[stream]?.early += bytes
+            return
+        }
+        if case .collector(let collector)? = slots[stream]?.target { unsafe bytes.withUnsafeBytes { unsafe collector.append($0) } }
+    }
+
     func receiveEnded(_ exit: GuestExit, at now: UInt64) -> Bool {
         guard processID != nil else { return false }
         self.exit = exit
         patienceEnds = now &+ Self.patience
         for stream in slots.keys {
+            // All that there was came in frames.
+            if slots[stream]?.isBehindFrames == false { slots[stream]?.isSettled = true }
             slots[stream]?.inputPump?.finish()
             slots[stream]?.outputPump?.finish()
             if isAttached { slots[stream]?.descriptor = nil }

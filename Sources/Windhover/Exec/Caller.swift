@@ -6,9 +6,9 @@ public struct Caller: Hashable, Sendable {
     /// Absolute.
     public var directory: String
     /// `NAME=value`.
-    public var environment: [String]
+    public var environment: [CommandWord]
 
-    public init(directory: String, environment: [String]) {
+    public init(directory: String, environment: [CommandWord]) {
         self.directory = directory
         self.environment = environment
     }
@@ -21,7 +21,7 @@ public struct Caller: Hashable, Sendable {
         defer { unsafe free(path) }
         // As the process was started: a copy, where the live one could change under our hands.
         let words = ((try? HostFile.contents(of: "/proc/self/environ", limit: 64 << 20)) ?? []).split(separator: 0)
-        return Caller(directory: unsafe String(cString: path), environment: words.filter(isVariable).map { String(decoding: $0, as: UTF8.self) })
+        return Caller(directory: unsafe String(cString: path), environment: words.filter(isVariable).map { CommandWord(bytes: $0) })
     }
 
     /// An environment may hold words that are no variables; no program sees them there.

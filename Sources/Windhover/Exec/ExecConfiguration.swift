@@ -41,7 +41,7 @@ public struct ExecShare: Hashable, Sendable {
 /// files are there, is not yet known.
 public struct ExecConfiguration: Hashable, Sendable {
     /// The program and its arguments.
-    public let command: [String]
+    public let command: [CommandWord]
     public let kernel: KernelChoice
     /// Where the kernel's modules are: a directory that holds a `lib/modules`, or is one release's own.
     public let modules: String?
@@ -55,7 +55,7 @@ public struct ExecConfiguration: Hashable, Sendable {
     public let directory: String
     public let user: String?
     /// `NAME=value`, in order; of two with one name the later counts.
-    public let environment: [String]
+    public let environment: [CommandWord]
     public let memory: MemorySize
     public let cpus: Int
     public let engine: EngineChoice
@@ -74,7 +74,7 @@ public struct ExecConfiguration: Hashable, Sendable {
         guard let program = options.command.first else {
             throw .malformed("exec wants a command: hover exec [options] -- COMMAND [ARGUMENT]...")
         }
-        guard !program.isEmpty else { throw .malformed("the command is empty: hover exec [options] -- COMMAND [ARGUMENT]...") }
+        guard !program.bytes.isEmpty else { throw .malformed("the command is empty: hover exec [options] -- COMMAND [ARGUMENT]...") }
         command = options.command
         guard !options.kernel.isEmpty else { throw .malformed("--kernel names no kernel: say linux, host, or a path") }
         kernel = KernelChoice(options.kernel)
@@ -166,13 +166,13 @@ public struct ExecConfiguration: Hashable, Sendable {
     }
 
     /// The caller's words, then those of `--env`: `NAME=value`, or `NAME` for the caller's own value.
-    private static func environment(_ caller: [String], _ given: [String]) throws(ConfigurationError) -> [String] {
+    private static func environment(_ caller: [CommandWord], _ given: [CommandWord]) throws(ConfigurationError) -> [CommandWord] {
         var words = caller
         for word in given {
-            let name = word.prefix { $0 != "=" }
-            guard !name.isEmpty, !word.utf8.contains(0) else { throw .malformed("--env wants NAME=VALUE, not '\(word)'") }
-            if name.endIndex == word.endIndex { continue }
-            words.removeAll { $0.hasPrefix(name + "=") }
+            let name = word.bytes.prefix { $0 != UInt8(ascii: "=") }
+            guard !name.isEmpty, !word.bytes.contains(0) else { throw .malformed("--env wants NAME=VALUE, not '\(word)'") }
+            if name.endIndex == word.bytes.endIndex { continue }
+            words.removeAll { $0.bytes.starts(with: word.bytes[...name.endIndex]) }
             words.append(word)
         }
         return words

@@ -1,6 +1,6 @@
 /// The options of `hover exec`, as written.
 public struct ExecOptions: Hashable, Sendable {
-    public var command: [String] = []
+    public var command: [CommandWord] = []
     public var kernel = "linux"
     public var modules: String?
     public var append: [String] = []
@@ -11,7 +11,7 @@ public struct ExecOptions: Hashable, Sendable {
     public var networks: [String] = []
     public var directory: String?
     public var user: String?
-    public var environment: [String] = []
+    public var environment: [CommandWord] = []
     public var memory = "1G"
     public var cpus = "1"
     public var engine = "auto"

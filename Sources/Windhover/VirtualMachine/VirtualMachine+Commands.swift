@@ -48,8 +48,8 @@ extension VirtualMachine {
     ///   `VirtualMachineError.wrongState`; `CancellationError`.
     public func run(_ arguments: [String], _ options: CommandOptions = CommandOptions()) async throws -> CommandResult {
         try Task.checkCancellation()
-        var command = GuestCommand(arguments)
-        command.environment = options.environment
+        var command = GuestCommand(arguments.map { CommandWord($0) })
+        command.environment = options.environment.map { CommandWord($0) }
         command.directory = options.directory
         command.user = options.user
         // Without an input there is none to connect: a third less to be done in the guest before it starts.
@@ -103,6 +103,8 @@ extension VirtualMachine {
         _ command: GuestCommand, input: StreamSource?, output: StreamSink?, error: StreamSink?, timeLimit: Duration?
     ) async throws -> GuestExit {
         let (life, session, machine) = try running()
+        var command = command
+        command.collected = command.streams.subtracting([.input])
         let process: GuestProcess
         do throws(AgentError) {
             process = try session.start(command)
@@ -136,7 +138,7 @@ extension VirtualMachine {
 
     /// Its time is over; the last of what it said may tell why.
     private static func tooLong(_ command: GuestCommand, _ limit: Duration?, _ sinks: [StreamSink?]) -> GuestFailure {
-        var text = "'\(PlainText.line((command.arguments.first ?? "").utf8))' was killed: it did not end within \(limit.map { "\($0)" } ?? "its time")"
+        var text = "'\(PlainText.line(command.arguments.first?.bytes ?? []))' was killed: it did not end within \(limit.map { "\($0)" } ?? "its time")"
         for (sink, name) in zip(sinks, ["output", "error output"]) {
             guard case .collector(let collector) = sink else { continue }
             let lines = PlainText.lines(collector.bytes.suffix(4096)).suffix(12)

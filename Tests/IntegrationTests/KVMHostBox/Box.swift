@@ -104,6 +104,12 @@ struct BoxParts: Sendable {
     static let scripts = Repository.root + "/Tests/IntegrationTests/rig"
     static let directory = Repository.root + "/.build/rig"
 
+    /// Runs what follows with its standard streams only: what other tests have open meanwhile, whose other end waits for it to be closed,
+    /// it would hold open for minutes.
+    static let alone = [
+        "bash", "-c", #"for place in /proc/self/fd/*; do number=${place##*/}; ((number < 3)) || eval "exec $number>&-"; done; exec "$@""#, "alone",
+    ]
+
     var programs: String
     var modules: String
     var image: Image
@@ -121,7 +127,7 @@ struct BoxParts: Sendable {
             vmlinux: directory + "/vmlinux")
         try await GuestBuild.ready()
         let built = try await ChildProcess.run(
-            ["nice", "-n", "10", scripts + "/build", parts.programs, image.release, image.version, parts.modules], deadline: 1200)
+            alone + ["nice", "-n", "10", scripts + "/build", parts.programs, image.release, image.version, parts.modules], deadline: 1200)
         guard built.status == 0 else { throw Failed(description: "rig/build failed: \(built.summary)") }
         guard let elf = try BzImage(ImageBytes(file: image.files.kernel)).unpack(limit: 1 << 30) else {
             throw Failed(description: "the kernel's payload cannot be unpacked")
@@ -231,7 +237,7 @@ struct BoxBoot: Sendable {
         try parts.layOut(scenarios, at: root)
         let kernel = parts.image.files.kernel
         let result = try await ChildProcess.run(
-            ["nice", "-n", "\(box.niceness)", BoxParts.scripts + "/boot", box.rawValue, kernel, root, serial, "\(box.deadline)"],
+            BoxParts.alone + ["nice", "-n", "\(box.niceness)", BoxParts.scripts + "/boot", box.rawValue, kernel, root, serial, "\(box.deadline)"],
             environment: ["BOX_MEMORY": "\(box.memory)"], deadline: Double(box.deadline + 60))
         let text = (FileManager.default.contents(atPath: serial)).map { String(decoding: $0, as: UTF8.self) } ?? ""
         let report = BoxReport(text)

@@ -46,8 +46,6 @@ enum ChildProcess {
         posix_spawn_file_actions_addopen(&actions, 0, file("in"), O_RDONLY, 0)
         posix_spawn_file_actions_addopen(&actions, 1, file("out"), O_WRONLY | O_CREAT | O_TRUNC, 0o600)
         posix_spawn_file_actions_addopen(&actions, 2, file("err"), O_WRONLY | O_CREAT | O_TRUNC, 0o600)
-        // What other tests have open meanwhile is not held open by a child that lives for minutes.
-        posix_spawn_file_actions_addclosefrom_np(&actions, 3)
         var attributes = posix_spawnattr_t()
         posix_spawnattr_init(&attributes)
         defer { posix_spawnattr_destroy(&attributes) }

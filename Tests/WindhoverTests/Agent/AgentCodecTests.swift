@@ -12,7 +12,7 @@ import MonitorTesting
         .started(command: 7, processID: 4711), .notStarted(command: 7, stage: 3, errno: 2, name: "nosuch"),
         .ended(command: 7, GuestExit(cause: .status(255))),
         .ended(command: .max, GuestExit(cause: .signal(11, coreDumped: true), outOfMemory: true)),
-        .ended(command: 1, GuestExit(cause: .signal(9, coreDumped: false))), .goodbye,
+        .ended(command: 1, GuestExit(cause: .signal(9, coreDumped: false))), .goodbye, .output(command: 9, stream: 2, [0, 255, 10]),
     ]
 
     /// Frames of a stream, and what it breaks on.
@@ -68,7 +68,7 @@ import MonitorTesting
     }
 
     @Test func whatIsNotKnownIsSkipped() throws {
-        #expect(try AgentMessage.decode(AgentFrame(kind: 9, payload: [1, 2, 3])) == nil)
+        #expect(try AgentMessage.decode(AgentFrame(kind: 99, payload: [1, 2, 3])) == nil)
         #expect(try AgentMessage.decode(AgentFrame(kind: 129, payload: [])) == nil)
         var fields = AgentFieldWriter()
         fields.add(77, "later")
@@ -119,7 +119,7 @@ import MonitorTesting
         #expect(decoded(.ended, (1, 1)) == .missingField(kind: 7, tag: 2))
         #expect(decoded(.ended, (1, 1), (2, 0)) == nil)
         #expect(decoded(.started, (2, 1)) == .missingField(kind: 5, tag: 1))
-        #expect(decoded(.hello, (1, 2), (3, 1)) == .version(2))
+        #expect(decoded(.hello, (1, 1), (3, 1)) == .version(1))
         #expect(decoded(.note, (2, 0)) == .missingField(kind: 4, tag: 1))
         #expect(decoded(.notStarted, (1, 1), (2, .max), (3, .max)) == nil)
         var short = AgentFieldWriter()
@@ -244,12 +244,19 @@ import MonitorTesting
                 (1, [1, 0, 0, 0]), (2, Array("sh".utf8)), (4, Array("/tmp".utf8)), (5, Array("1000:1000".utf8)),
                 (6, [24, 0, 0, 0, 44, 1, 0, 0]),
             ])
+        command = GuestCommand([CommandWord(bytes: [0xFF, 0xC3])], environment: [CommandWord(bytes: [0x80, 0x3D, 0xFE])], streams: [])
+        try expect(
+            .start(command: 1, command), is: 130, [(1, [1, 0, 0, 0]), (2, [0xFF, 0xC3]), (3, [0x80, 0x3D, 0xFE]), (7, [0, 0, 0, 0])])
         try expect(
             .start(command: 2, .write("/f", mode: 0o640)), is: 130,
             [(1, [2, 0, 0, 0]), (2, Array("/f".utf8)), (2, Array("640".utf8)), (7, [1, 0, 0, 0]), (8, [1, 0, 0, 0])])
         try expect(
             .start(command: 3, .read("/f")), is: 130,
             [(1, [3, 0, 0, 0]), (2, Array("/f".utf8)), (7, [2, 0, 0, 0]), (8, [2, 0, 0, 0])])
+        command = GuestCommand(["sh"])
+        command.collected = [.error]
+        try expect(
+            .start(command: 1, command), is: 130, [(1, [1, 0, 0, 0]), (2, Array("sh".utf8)), (7, [7, 0, 0, 0]), (9, [4, 0, 0, 0])])
         try expect(.signal(command: 1, signal: 15), is: 131, [(1, [1, 0, 0, 0]), (2, [15, 0, 0, 0])])
         try expect(
             .resize(command: 1, .init(rows: 1, columns: .max)), is: 132,
@@ -261,7 +268,7 @@ import MonitorTesting
         HostMessage.start(command: 1, GuestCommand([])), .start(command: 1, GuestCommand([""])),
         .start(command: 1, GuestCommand(["a\0b"])), .start(command: 1, GuestCommand(["a"], environment: ["word"])),
         .start(command: 1, GuestCommand(["a"], environment: ["=x"])), .start(command: 1, GuestCommand(["a"], user: "\0")),
-        .start(command: 1, GuestCommand([String(repeating: "x", count: 16 << 20)])),
+        .start(command: 1, GuestCommand([CommandWord(String(repeating: "x", count: 16 << 20))])),
         .setUp(GuestSetup(unixNanoseconds: 0, hostname: "\0")),
         .setUp(GuestSetup(unixNanoseconds: 0, shares: [.init(tag: "a\0/", path: "b")])),
     ])

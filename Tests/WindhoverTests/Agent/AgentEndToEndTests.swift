@@ -88,7 +88,7 @@ private final class ConnectedAgent: @unchecked Sendable {
     }
 
     func shell(_ script: String, input: [UInt8] = []) throws -> (status: Int32?, output: String, error: String) {
-        let result = try run(GuestCommand(["sh", "-c", script], environment: ["PATH=/usr/bin:/bin", "X=y z"], directory: "/tmp"), input: input)
+        let result = try run(GuestCommand(["sh", "-c", CommandWord(script)], environment: ["PATH=/usr/bin:/bin", "X=y z"], directory: "/tmp"), input: input)
         return (
             result.exit?.shellStatus, String(decoding: result.output, as: UTF8.self), String(decoding: result.error, as: UTF8.self)
         )
@@ -141,7 +141,7 @@ private final class ConnectedAgent: @unchecked Sendable {
         let missing = reason(GuestCommand(["no-such-program"]))
         #expect(missing?.shellStatus == 127)
         #expect(missing?.description == "no such command in the guest: 'no-such-program', or what it is to be run by is missing")
-        #expect(reason(GuestCommand([plain]))?.shellStatus == 126)
+        #expect(reason(GuestCommand([CommandWord(plain)]))?.shellStatus == 126)
         let directory = reason(GuestCommand(["true"], directory: "/no/such"))
         #expect(directory?.shellStatus == 125)
         #expect(directory?.description == "no such directory in the guest: '/no/such'")
@@ -173,6 +173,21 @@ private final class ConnectedAgent: @unchecked Sendable {
         let result = try agent.run(.read(path))
         #expect(result.exit == GuestExit(cause: .status(0)))
         #expect(isSame(result.output, bytes))
+    }
+
+    /// By frames, by a connection, by both: it is all there, in its order.
+    @Test(arguments: [0, 5, 16_384, 16_390, 3_000_000]) func collectedOutputIsWhole(size: Int) throws {
+        let agent = try ConnectedAgent()
+        var command = GuestCommand(
+            ["sh", "-c", "seq 1000000 | head -c \(size); seq 3 >&2"], environment: ["PATH=/usr/bin:/bin"], streams: [.output, .error])
+        command.collected = [.output, .error]
+        let process = try agent.session.start(command)
+        let (output, error) = (OutputCollector(limit: 1 << 23), OutputCollector(limit: 100))
+        try process.attach(output: .collector(output), error: .collector(error))
+        #expect(try process.wait(until: after(20)) == GuestExit(cause: .status(0)))
+        let whole = (1...1_000_000).lazy.flatMap { "\($0)\n".utf8 }.prefix(size)
+        #expect(isSame(output.bytes, Array(whole)))
+        #expect(error.bytes == Array("1\n2\n3\n".utf8))
     }
 
     /// As at a shell's `> file`: what goes elsewhere is not the terminal's.

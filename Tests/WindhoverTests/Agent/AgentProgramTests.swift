@@ -29,7 +29,7 @@ import Testing
         var system = utsname()
         uname(&system)
         let release = withUnsafeBytes(of: system.release) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
-        #expect(hello.number(1) == 1)
+        #expect(hello.number(1) == 2)
         #expect(hello.text(2) == release)
         #expect(try #require(hello.number(3)) >= 1)
     }
@@ -66,6 +66,53 @@ import Testing
         command.streams = 2
         #expect(try session.run(1, command).text == "/dev/null\n/dev/null\n")
         #expect(Set(session.streams.keys) == [Key(command: 1, stream: 1)])
+    }
+
+    /// What came in frames of a stream, all of it before the command's end was said.
+    private func framed(_ session: WireSession, _ command: UInt32, _ stream: UInt32) -> [UInt8] {
+        session.frames.filter { $0.kind == WireFrame.Kind.output.rawValue && $0.number(1) == command && $0.number(2) == stream }
+            .flatMap { frame in frame.fields.first { $0.tag == 3 }?.bytes ?? [] }
+    }
+
+    /// Up to 16 KiB come in frames, and nothing is connected; with the last of these there is a connection, which has the rest.
+    @Test(arguments: [0, 1, 4096, 4097, 16_383, 16_384, 16_385, 1_000_000]) func anOutputThatIsCollectedComesInFramesFirst(size: Int) throws {
+        let session = try session()
+        var command = AgentCommand(shell: "head -c \(size) /dev/zero | tr '\\0' x; echo end >&2; exit 3")
+        command.streams = 6
+        command.collected = 6
+        let outcome = try session.run(1, command)
+        #expect(outcome.status == 3)
+        let inFrames = framed(session, 1, 1)
+        #expect(inFrames.count == min(size, 16_384))
+        #expect(inFrames + outcome.output == [UInt8](repeating: 120, count: size))
+        #expect(framed(session, 1, 2) == Array("end\n".utf8))
+        #expect(Set(session.streams.keys) == (size < 16_384 ? [] : [Key(command: 1, stream: 1)]))
+    }
+
+    /// It comes as it is printed, and the other output is as ever.
+    @Test func anOutputThatIsCollectedWaitsForNothing() throws {
+        let session = try session()
+        var command = AgentCommand(shell: "echo first; echo error >&2; read line; echo $line")
+        command.collected = 2
+        session.start(1, command)
+        #expect(try session.take(.output, command: 1).text(3) == "first\n")
+        #expect(session.frames.allSatisfy { $0.kind != WireFrame.Kind.ended.rawValue })
+        try session.feed(Array("second\n".utf8), to: Key(command: 1, stream: 0), thenEnd: true)
+        let outcome = try session.outcome(1)
+        #expect(outcome.status == 0 && outcome.error == Array("error\n".utf8) && outcome.output.isEmpty)
+        #expect(framed(session, 1, 1) == Array("second\n".utf8))
+    }
+
+    /// Whoever reads no more ends the writer behind the frames, too.
+    @Test func aReaderOfACollectedOutputThatGoesEndsItsWriter() throws {
+        let session = try session()
+        var command = AgentCommand("yes")
+        command.streams = 2
+        command.collected = 2
+        session.start(1, command)
+        try session.hangUp(Key(command: 1, stream: 1))
+        #expect(try session.outcome(1).signal == UInt32(SIGPIPE))
+        #expect(framed(session, 1, 1).count == 16_384)
     }
 
     @Test func aChildThatStaysBehindDelaysNothing() throws {

@@ -104,6 +104,34 @@ import MonitorTesting
         }
     }
 
+    /// Frames bring what no connection has to; whether it is said where they go before or behind them.
+    @Test(arguments: [true, false]) func collectedOutputTakesNoConnection(isEarly: Bool) throws {
+        let (session, agent) = try FakeAgent.ready()
+        var command = GuestCommand(["x"], streams: [.output, .error])
+        command.collected = [.output, .error]
+        let process = try session.start(command)
+        let (output, error) = (OutputCollector(limit: 100), OutputCollector(limit: 2))
+        func attach() throws { try process.attach(output: .collector(output), error: .collector(error)) }
+        if isEarly { try attach() }
+        agent.say(.output(command: 1, stream: 1, Array("one ".utf8)))
+        agent.say(.started(command: 1, processID: 2))
+        agent.say(.output(command: 1, stream: 2, Array("three".utf8)))
+        agent.say(.output(command: 1, stream: 1, Array("two".utf8)))
+        _ = try process.waitForStart(until: after(10))
+        if !isEarly { try attach() }
+        #expect(try process.wait(until: after(0.1)) == nil)
+        agent.say(.ended(command: 1, GuestExit(cause: .status(0))))
+        let time = seconds { #expect((try? process.wait(until: after(10))) == GuestExit(cause: .status(0))) }
+        #expect(time < 2)
+        #expect(output.bytes == Array("one two".utf8) && error.bytes == Array("th".utf8) && error.droppedCount == 3)
+        #expect(process.lostOutput == [])
+        let other = try session.start(command)
+        guard case .unsendable = agentError({ () throws(AgentError) in try other.attach(output: .descriptor(1)) }) else {
+            Issue.record("a descriptor was taken")
+            return
+        }
+    }
+
     @Test func aCommandThatIsNotStartedSaysWhyToWhoeverWaits() throws {
         let (session, agent) = try FakeAgent.ready()
         let process = try session.start(GuestCommand(["nosuch"]))

@@ -118,6 +118,11 @@ extension AgentMessage {
             }
             if exit.outOfMemory { fields.add(5, 1) }
         case .goodbye: kind = .goodbye
+        case .output(let command, let stream, let bytes):
+            kind = .output
+            fields.add(1, command)
+            fields.add(2, stream)
+            fields.add(3, bytes)
         }
         return AgentFrame(kind: kind.rawValue, payload: fields.payload)
     }

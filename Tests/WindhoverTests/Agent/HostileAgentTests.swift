@@ -29,7 +29,8 @@ import MonitorTesting
             (.notStarted(command: 1, stage: 1, errno: 1, name: ""), .outOfOrder(kind: 6)),
             (.notStarted(command: 0, stage: 1, errno: 1, name: ""), .unknownCommand(kind: 6, number: 0)),
             (.ended(command: 77, GuestExit(cause: .status(0))), .unknownCommand(kind: 7, number: 77)),
-            (.goodbye, .outOfOrder(kind: 8)),
+            (.goodbye, .outOfOrder(kind: 8)), (.output(command: 1, stream: 1, [1]), .outOfOrder(kind: 9)),
+            (.output(command: 2, stream: 1, [1]), .unknownCommand(kind: 9, number: 2)),
         ]
         for (message, violation) in cases { #expect(try end(after: message.frame.encoded) == .violation(violation)) }
     }
@@ -54,8 +55,8 @@ import MonitorTesting
         }
         let session = try AgentSession(clock: HostClock())
         let agent = FakeAgent(session)
-        agent.say(AgentFrame(kind: 1, payload: [1, 0, 0, 0, 4, 0, 0, 0, 2, 0, 0, 0]).encoded)
-        #expect(agentError { () throws(AgentError) in try session.waitForHello(until: after(10)) } == .violation(.version(2)))
+        agent.say(AgentFrame(kind: 1, payload: [1, 0, 0, 0, 4, 0, 0, 0, 1, 0, 0, 0]).encoded)
+        #expect(agentError { () throws(AgentError) in try session.waitForHello(until: after(10)) } == .violation(.version(1)))
     }
 
     @Test func anEndTwiceIsAboutNobody() throws {
@@ -177,6 +178,57 @@ import MonitorTesting
         #expect(collector.bytes == Array("true".utf8))
     }
 
+    /// What was not asked for, of no stream, nothing, more than may be, or behind the end.
+    @Test(arguments: ["error", "input", "nobody", "empty", "more", "late"]) func outputThatMayNotBeCollectedEndsTheSession(what: String) throws {
+        let (session, agent) = try FakeAgent.ready()
+        var command = GuestCommand(["x"], streams: [.input, .output, .error])
+        command.collected = [.output]
+        let process = try session.start(command)
+        let other = try session.start(GuestCommand(["x"]))
+        let collector = OutputCollector(limit: 1 << 20)
+        try process.attach(output: .collector(collector), error: .nothing)
+        agent.say(.started(command: 1, processID: 2))
+        let most = [UInt8](repeating: 1, count: GuestCommand.collectedLimit)
+        var violation = AgentViolation.outOfOrder(kind: 9)
+        switch what {
+        case "error": agent.say(.output(command: 1, stream: 2, [1]))
+        case "input": agent.say(.output(command: 1, stream: 0, [1]))
+        case "nobody": agent.say(.output(command: 1, stream: 3, [1]))
+        case "empty": agent.say(.output(command: 1, stream: 1, []))
+        case "more":
+            agent.say(.output(command: 1, stream: 1, most))
+            agent.say(.output(command: 1, stream: 1, [1]))
+        default:
+            agent.say(.ended(command: 1, GuestExit(cause: .status(0))))
+            agent.say(.output(command: 1, stream: 1, [1]))
+            violation = .unknownCommand(kind: 9, number: 1)
+        }
+        #expect(agentError { () throws(AgentError) in try other.wait(until: after(10)) } == .violation(violation))
+        #expect(collector.bytes == (what == "more" ? most : []))
+    }
+
+    /// A connection before its turn is kept until then, and one that no turn comes for is nothing.
+    @Test func aConnectionOfACollectedOutputHasItsTurn() throws {
+        for isWhole in [true, false] {
+            let (session, agent) = try FakeAgent.ready()
+            var command = GuestCommand(["x"], streams: [.output])
+            command.collected = [.output]
+            let process = try session.start(command)
+            let collector = OutputCollector(limit: 1 << 20)
+            try process.attach(output: .collector(collector))
+            let stream = agent.connect(1, 1)
+            writeAll(stream, Array("behind".utf8))
+            try process.waitForStreams(until: after(10))
+            agent.say(.started(command: 1, processID: 2))
+            let framed = [UInt8](repeating: 7, count: GuestCommand.collectedLimit - (isWhole ? 0 : 1))
+            agent.say(.output(command: 1, stream: 1, framed))
+            close(stream)
+            agent.say(.ended(command: 1, GuestExit(cause: .status(0))))
+            #expect(try process.wait(until: after(10)) == GuestExit(cause: .status(0)))
+            #expect(collector.bytes == framed + (isWhole ? Array("behind".utf8) : []))
+        }
+    }
+
     @Test func connectionsThatSayNothingAreFewAndGivenUp() throws {
         let (session, agent) = try FakeAgent.ready()
         let process = try session.start(GuestCommand(["x"], streams: [.output]))
@@ -197,7 +249,7 @@ import MonitorTesting
 
     @Test func anAgentThatDoesNotReadIsNotSentForEver() throws {
         let (session, agent) = try FakeAgent.ready()
-        let command = GuestCommand([String(repeating: "x", count: 8 << 20)], streams: [])
+        let command = GuestCommand([CommandWord(String(repeating: "x", count: 8 << 20))], streams: [])
         var error: AgentError?
         for _ in 0..<10 where error == nil { error = agentError { () throws(AgentError) in try session.start(command) } }
         #expect(error == .backlog)

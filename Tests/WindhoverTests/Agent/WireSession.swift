@@ -6,7 +6,7 @@ import Testing
 /// A frame of docs/agent.md, by the page and not by the host's code.
 struct WireFrame: CustomStringConvertible {
     enum Kind: UInt16 {
-        case hello = 1, ready, setUpFailed, note, started, notStarted, ended, goodbye
+        case hello = 1, ready, setUpFailed, note, started, notStarted, ended, goodbye, output
         case setUp = 129, start, signal, resize, shutDown
     }
 
@@ -71,6 +71,8 @@ struct AgentCommand {
     var terminal: (UInt32, UInt32)?
     var streams: UInt32 = 7
     var operation: UInt32?
+    /// Outputs that come in frames first.
+    var collected: UInt32 = 0
 
     init(_ arguments: String...) { self.arguments = arguments }
     /// A shell's line.
@@ -86,6 +88,7 @@ struct AgentCommand {
         if let (rows, columns) = terminal { frame.add(6, WireFrame.bytes(rows) + WireFrame.bytes(columns)) }
         if terminal == nil { frame.add(7, streams) }
         if let operation { frame.add(8, operation) }
+        if collected != 0 { frame.add(9, collected) }
         return frame
     }
 }

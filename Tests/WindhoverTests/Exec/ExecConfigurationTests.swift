@@ -93,6 +93,20 @@ import Testing
         #expect(words == ["PATH=/bin", "HOME=/home/me", "A=2", "B=x=y"])
     }
 
+    /// Words are bytes, as the kernel has them: what is no text stays as it is, and a name is compared byte by byte.
+    @Test func wordsThatAreNoTextStayAsTheyAre() throws {
+        func word(_ bytes: UInt8...) -> CommandWord { CommandWord(bytes: bytes) }
+        var options = ExecOptions()
+        options.command = ["echo", word(0xFF, 0x20, 0xC3)]
+        options.environment = [word(0x41, 0x3D, 0x80), word(0xFE, 0x3D, 0x31)]
+        let caller = Caller(directory: "/", environment: ["A=1", word(0x42, 0x3D, 0xFF), word(0xFE, 0x3D, 0x30), word(0xFF, 0x3D, 0x30)])
+        let configuration = try ExecConfiguration(options, caller: caller)
+        #expect(configuration.command == ["echo", word(0xFF, 0x20, 0xC3)])
+        #expect(
+            configuration.environment
+                == [word(0x42, 0x3D, 0xFF), word(0xFF, 0x3D, 0x30), word(0x41, 0x3D, 0x80), word(0xFE, 0x3D, 0x31)])
+    }
+
     @Test(arguments: [
         ("no command", Windhover.ExitStatus.usage, "exec wants a command"), ("empty command", .usage, "the command is empty"),
         ("empty root", .usage, "--root names no directory"), ("share without directory", .usage, "--share names no directory"),
