@@ -81,5 +81,10 @@ extension BadInputTests {
         }
         try #require(isListening)
         try expect(.badConfiguration, ["run", "--vsock", "taken"], naming: ["'taken'", "in use"])
+        // A guest that cannot start leaves none behind.
+        scratch.file("odd", [UInt8](repeating: 0x55, count: 100))
+        for transport in ["mmio", "pci"] {
+            try expect(.badConfiguration, ["run", "odd", "--vsock", "new", "--transport", transport], naming: ["odd is not a kernel"])
+        }
     }
 }
