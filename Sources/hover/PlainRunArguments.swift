@@ -63,6 +63,7 @@ struct PlainRunArguments {
         case "--net": options.networks.append(value)
         case "--share": options.shares.append(value)
         case "--vsock": options.socket = value
+        case "--memory-target": options.memoryTarget = value
         case "--transport": options.transport = value
         default: return false
         }

@@ -87,4 +87,10 @@ extension BadInputTests {
             try expect(.badConfiguration, ["run", "odd", "--vsock", "new", "--transport", transport], naming: ["odd is not a kernel"])
         }
     }
+
+    @Test func memoryTargetsThatCannotBe() throws {
+        for (target, status) in [("0", ExitStatus.badConfiguration), ("1G", .badConfiguration), ("much", .usage), ("-1M", .usage), ("64", .usage)] {
+            try expect(status, ["run", "--memory-target", target], naming: ["--memory-target"])
+        }
+    }
 }

@@ -334,5 +334,28 @@ extension SlowTiers {
             #expect(full > 300 << 10, "\(result.summary)")
             #expect(empty < full - 250 << 10, "\(full) KiB, then \(empty): \(result.summary)")
         }
+
+        /// A guest is given half of its memory from the start on, and the rest by a key.
+        @Test func aTargetIsSetAtTheStartAndByAKey() async throws {
+            _ = try ImageStore().fetch("linux")
+            let session = try TerminalChild(
+                [Hover.path, "run", "linux", "--engine", "interpreter", "--memory", "512M", "--memory-target", "256M", "--timeout", "120s"], rows: 24,
+                columns: 80)
+            try #require(session.expect("windhover:~# ", within: 60), "\(session.text)")
+            func expectAvailable(_ test: String) {
+                // A thousand times a tenth of a second at most.
+                session.type(
+                    "for i in $(seq 1 100); do a=$(awk '/MemAvailable/ { print int($2 / 1024) }' /proc/meminfo); [ $a \(test) ] && break; usleep 100000; done; [ $a \(test) ] && echo it''is $a\r")
+                #expect(session.expect("\r\nitis ", within: 60), "\(session.text)")
+            }
+            expectAvailable("-lt 256")
+            for part in ["320 MiB", "384 MiB", "448 MiB", "512 MiB", "512 MiB"] {
+                session.type("\u{1}+")
+                #expect(session.expect("make do with \(part) of 512 MiB", within: 10), "\(session.text)")
+            }
+            expectAvailable("-gt 400")
+            session.type("poweroff\r")
+            #expect(session.end(within: 60) == 0, "\(session.text)")
+        }
     }
 }

@@ -82,6 +82,35 @@ import Virtio
         #expect(refusal { _ = try ShareConfiguration.tags(of: [full, full]) }?.exitStatus == .badConfiguration)
     }
 
+    @Test func aBalloonHoldsWhatTheGuestIsNotToHave() throws {
+        var options = RunOptions()
+        #expect(try RunConfiguration(options).plan.devices.balloon == nil)
+        options.balloon = true
+        #expect(try RunConfiguration(options).plan.devices.balloon == 0)
+        options.balloon = false
+        for (target, bytes) in [("128M", 384 << 20), ("512M", 0), ("1M", 511 << 20), ("0.5G", nil), ("513M", nil)] as [(String, UInt64?)] {
+            options.memoryTarget = target
+            let configuration = try? RunConfiguration(options)
+            #expect(configuration?.plan.devices.balloon == bytes && configuration?.hasBalloon == bytes.map { _ in true }, "\(target)")
+        }
+        for (target, status, words) in [
+            ("", ExitStatus.usage, "wants a size"), ("half", .usage, "wants a size"), ("-1M", .usage, "wants a size"), ("256", .usage, "no unit"),
+            ("0", .badConfiguration, "memory of 0"), ("0M", .badConfiguration, "memory of 0"), ("4K", .badConfiguration, "too small"),
+            ("1025K", .badConfiguration, "4 KiB pages"), ("1G", .badConfiguration, "more than the guest's memory of 512M"),
+            ("99999999999999999999G", .badConfiguration, "more than a host can address"),
+        ] {
+            options.memoryTarget = target
+            let failure = refusal { _ = try RunConfiguration(options) }
+            #expect(failure?.exitStatus == status, "\(target)")
+            #expect(failure?.description.contains("--memory-target") == true && failure?.description.contains(words) == true, "\(target): \(failure?.description ?? "")")
+        }
+        options.memoryTarget = "256M"
+        options.hugePages = "reserved"
+        #expect(refusal { _ = try RunConfiguration(options) }?.description.contains("--huge-pages reserved") == true)
+        options.hugePages = "transparent"
+        #expect(refusal { _ = try RunConfiguration(options) } == nil)
+    }
+
     @Test func aMachineHasRoomForSoMany() {
         var options = RunOptions()
         options.disks = (0..<25).map { "disk\($0)" }

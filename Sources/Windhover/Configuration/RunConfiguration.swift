@@ -77,6 +77,7 @@ public struct RunOptions: Hashable, Sendable {
     public var socket: String?
     public var shares: [String] = []
     public var balloon = false
+    public var memoryTarget: String?
     /// Kernels that know virtio at all know it behind PCI; not all have the other driver.
     public var transport = "pci"
 
@@ -111,6 +112,8 @@ public struct RunConfiguration: Hashable, Sendable {
     public let socket: SocketConfiguration?
     /// Whether memory that the guest does not use goes back to the host.
     public let hasBalloon: Bool
+    /// What the guest is to make do with from its start: all of it, or less; the rest is in its balloon.
+    public let memoryTarget: MemorySize
     public let transport: VirtioTransport
 
     /// Whether the machine has any virtio device.
@@ -175,7 +178,15 @@ public struct RunConfiguration: Hashable, Sendable {
                 "\(disks.count) disks, \(networks.count) networks and \(shares.count) shared directories are more than the \(Self.maximumDevices) that a machine has room for: give fewer")
         }
         socket = try options.socket.map { text throws(ConfigurationError) in try SocketConfiguration(text) }
-        hasBalloon = options.balloon
+        hasBalloon = options.balloon || options.memoryTarget != nil
+        if let text = options.memoryTarget { memoryTarget = try MemorySize(text, of: "--memory-target") } else { memoryTarget = memory }
+        guard memoryTarget.bytes <= memory.bytes else {
+            throw .impossible("--memory-target \(memoryTarget) is more than the guest's memory of \(memory): give it that much at most, or more --memory")
+        }
+        guard options.memoryTarget == nil || hugePages != .reserved else {
+            throw .impossible(
+                "--memory-target brings the host nothing with --huge-pages reserved, whose pages stay set aside: leave one of them out")
+        }
         transport = try Self.choice(options.transport, of: "--transport")
         guard clock == .host || !hasVirtioDevices else {
             throw .impossible(

@@ -5,6 +5,8 @@ internal import VMCore
 final class GuestDevices: Sendable {
     /// In the order in which the guest finds them: disks first, so that the first one is `vda` whatever else there is.
     let all: [any VirtioDevice]
+    /// The one among them that has the guest give up memory.
+    let balloon: BalloonDevice?
 
     /// Opens the disks, networks and sockets.
     ///
@@ -34,7 +36,11 @@ final class GuestDevices: Sendable {
                 throw RunError(exitStatus: Self.status(of: error), description: error.description)
             }
         }
-        if list.hasBalloon { devices.append(BalloonDevice(events: events, clock: clock)) }
+        balloon = list.balloon.map { _ in BalloonDevice(events: events, clock: clock) }
+        if let balloon {
+            balloon.setTarget(bytes: list.balloon ?? 0)
+            devices.append(balloon)
+        }
         // A system that starts from a disk asks for random numbers before it has any of its own.
         if !devices.isEmpty { devices.append(EntropyDevice(events: events)) }
         all = devices
