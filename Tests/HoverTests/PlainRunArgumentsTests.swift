@@ -18,7 +18,7 @@ import Windhover
             "--irqchip", "split", "--console", "file:out", "--timeout", "30s", "--no-reboot", "--stats", "s.json",
             "--huge-pages", "transparent", "--decompress", "guest", "--disk", "a.img",
             "--disk", "b.img,readonly", "--net", "user", "--net", "tap:t", "--share", "/a:b,readonly", "--share", ".", "--vsock", "v", "--balloon", "--memory-target", "512M",
-            "--transport", "pci", "-v",
+            "--port", "a:file:b", "--port", "c:unix:d", "--transport", "pci", "-v",
         ],
     ])
     func agreesWithTheParser(words: [String]) throws {

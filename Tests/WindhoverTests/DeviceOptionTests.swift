@@ -82,6 +82,38 @@ import Virtio
         #expect(refusal { _ = try ShareConfiguration.tags(of: [full, full]) }?.exitStatus == .badConfiguration)
     }
 
+    @Test func aPortHasANameAndAnEnd() throws {
+        let file = try PortConfiguration("org.example_1-a:file:/tmp/a:b,c")
+        #expect(file.name == "org.example_1-a" && file.target == .file("/tmp/a:b,c"))
+        #expect(try PortConfiguration("0:unix:s").target == .socket("s"))
+        #expect(try PortConfiguration(String(repeating: "n", count: 64) + ":unix:s").name.utf8.count == 64)
+        for text in [
+            "", "a", "a:", "a:file", "a:file:", "a:unix:", ":file:b", "a:tcp:b", "a:File:b", "8080:80", ".:file:b", "..:unix:b", "a/b:file:c",
+            "a b:file:c", "\u{e9}:file:c", "a\n:file:c", "@:file:c", "[:file:c", String(repeating: "n", count: 65) + ":file:c",
+        ] {
+            let failure = refusal { _ = try PortConfiguration(text) }
+            #expect(failure?.exitStatus == .usage && failure?.description.contains("--port") == true, "\(text)")
+        }
+        // What was meant is another option's.
+        #expect(refusal { _ = try PortConfiguration("8080:80") }?.description.contains("forward=HOST:GUEST") == true)
+    }
+
+    @Test func portsHaveNamesAndEndsOfTheirOwn() throws {
+        var options = RunOptions()
+        options.ports = (0..<31).map { "p\($0):unix:s\($0)" }
+        let configuration = try RunConfiguration(options)
+        #expect(configuration.ports.count == 31 && configuration.hasVirtioDevices && !configuration.hasBalloon)
+        #expect(!configuration.plan.devices.isEmpty)
+        for (more, what) in [("q:unix:t", "at most 31"), ("p0:file:t", "'p0'"), ("q:file:s1", "'s1'")] {
+            options.ports = (0..<(what.hasPrefix("at") ? 31 : 2)).map { "p\($0):unix:s\($0)" } + [more]
+            let failure = refusal { _ = try RunConfiguration(options) }
+            #expect(failure?.exitStatus == .badConfiguration && failure?.description.contains(what) == true, "\(more)")
+        }
+        options.ports = ["a:file:b"]
+        options.clock = "instructions"
+        #expect(refusal { _ = try RunConfiguration(options) }?.description.contains("--clock instructions") == true)
+    }
+
     @Test func aBalloonHoldsWhatTheGuestIsNotToHave() throws {
         var options = RunOptions()
         #expect(try RunConfiguration(options).plan.devices.balloon == nil)

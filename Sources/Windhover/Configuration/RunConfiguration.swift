@@ -78,6 +78,7 @@ public struct RunOptions: Hashable, Sendable {
     public var shares: [String] = []
     public var balloon = false
     public var memoryTarget: String?
+    public var ports: [String] = []
     /// Kernels that know virtio at all know it behind PCI; not all have the other driver.
     public var transport = "pci"
 
@@ -114,17 +115,18 @@ public struct RunConfiguration: Hashable, Sendable {
     public let hasBalloon: Bool
     /// What the guest is to make do with from its start: all of it, or less; the rest is in its balloon.
     public let memoryTarget: MemorySize
+    public let ports: [PortConfiguration]
     public let transport: VirtioTransport
 
     /// Whether the machine has any virtio device.
-    public var hasVirtioDevices: Bool { !disks.isEmpty || !networks.isEmpty || !shares.isEmpty || socket != nil || hasBalloon }
+    public var hasVirtioDevices: Bool { !disks.isEmpty || !networks.isEmpty || !shares.isEmpty || socket != nil || hasBalloon || !ports.isEmpty }
 
     /// Sees that the disks' files are there: before an image is fetched for them.
     ///
     /// - Throws: a `ReportableError`.
     public func checkDisks() throws { try DiskImages.check(disks) }
 
-    /// Most disks, networks and shared directories together: a balloon, sockets and the entropy device come beside them.
+    /// Most disks, networks and shared directories together: a balloon, sockets, ports and the entropy device come beside them.
     public static let maximumDevices = 24
 
     /// The most vCPUs: what 8-bit APIC IDs number beside an I/O APIC and the broadcast ID.
@@ -187,10 +189,12 @@ public struct RunConfiguration: Hashable, Sendable {
             throw .impossible(
                 "--memory-target brings the host nothing with --huge-pages reserved, whose pages stay set aside: leave one of them out")
         }
+        ports = try options.ports.map { text throws(ConfigurationError) in try PortConfiguration(text) }
+        try PortConfiguration.check(ports)
         transport = try Self.choice(options.transport, of: "--transport")
         guard clock == .host || !hasVirtioDevices else {
             throw .impossible(
-                "--clock instructions makes two runs identical, which disks, networks, directories and sockets of the host do not: leave one of them out")
+                "--clock instructions makes two runs identical, which disks, networks, directories, sockets and ports of the host do not: leave one of them out")
         }
     }
 

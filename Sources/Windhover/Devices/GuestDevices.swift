@@ -1,5 +1,6 @@
-internal import Virtio
+internal import Machine
 internal import VMCore
+internal import Virtio
 
 /// A run's virtio devices: made once, for all lives of the guest. Between two of them each is reset, as by its driver.
 final class GuestDevices: Sendable {
@@ -7,13 +8,15 @@ final class GuestDevices: Sendable {
     let all: [any VirtioDevice]
     /// The one among them that has the guest give up memory.
     let balloon: BalloonDevice?
+    /// The console's named ports, where there are some.
+    let ports: GuestPorts?
 
-    /// Opens the disks, networks and sockets.
+    /// Opens the disks, networks, sockets and files.
     ///
     /// - Parameter notice: takes a line about what happens to them later on.
     /// - Throws: `RunError`, one line that names the thing, the reason and the way out. Nothing is left behind.
     init(
-        _ list: DeviceList, events: any EventService, clock: any MonotonicClock,
+        _ list: DeviceList, events: EventLoop, clock: any MonotonicClock,
         notice: @escaping @Sendable (String) -> Void
     ) throws(RunError) {
         var devices: [any VirtioDevice] = []
@@ -41,6 +44,8 @@ final class GuestDevices: Sendable {
             balloon.setTarget(bytes: list.balloon ?? 0)
             devices.append(balloon)
         }
+        ports = list.ports.isEmpty ? nil : try GuestPorts(list.ports, loop: events, clock: clock)
+        if let ports { devices.append(ports.device) }
         // A system that starts from a disk asks for random numbers before it has any of its own.
         if !devices.isEmpty { devices.append(EntropyDevice(events: events)) }
         all = devices
@@ -112,7 +117,7 @@ final class GuestDevices: Sendable {
         }
     }
 
-    private static func status(of error: SocketError) -> ExitStatus {
+    static func status(of error: SocketError) -> ExitStatus {
         switch error {
         case .host(_, _, let code): RunError.status(ofFile: code)
         default: .badConfiguration

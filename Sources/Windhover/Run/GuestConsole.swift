@@ -110,10 +110,14 @@ final class GuestConsole: @unchecked Sendable {
     /// What is to be said of output that the host could not take; nil where there was none. A reader that went away on
     /// purpose (`| head`) is nothing to talk about.
     var lostOutput: String? {
-        guard let code = sink?.failure, code != EPIPE else { return nil }
-        let place = path.map { "'\($0)'" } ?? "standard output"
+        sink.flatMap { Self.lostOutput($0, what: "the guest's", place: path.map { "'\($0)'" } ?? "standard output") }
+    }
+
+    /// The same of any sink.
+    static func lostOutput(_ sink: DescriptorSink, what: String, place: String) -> String? {
+        guard let code = sink.failure, code != EPIPE else { return nil }
         let reason = code == ETIMEDOUT ? "is not read" : "could not be written: \(HostError.message(code))"
-        return "some of the guest's output is lost: \(place) \(reason)"
+        return "some of \(what) output is lost: \(place) \(reason)"
     }
 }
 

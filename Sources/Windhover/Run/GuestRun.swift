@@ -145,7 +145,10 @@ public final class GuestRun: @unchecked Sendable {
                 outcome = .stopped
             }
             life.run.join()
-            if life.run.hasEnded { life.board.detachDevices() }
+            if life.run.hasEnded {
+                devices?.ports?.drain(isHasty: shared.withLock { $0.interruption != nil })
+                life.board.detachDevices()
+            }
             console.disconnect()
             if !life.run.hasEnded {
                 logger.warning("the host's KVM does not let a vCPU go; it ends with this process")
@@ -191,6 +194,7 @@ public final class GuestRun: @unchecked Sendable {
             }
             console.close(isHasty: interruption != nil)
             if let lost = console.lostOutput { result.notes.append(lost) }
+            result.notes += devices?.ports?.finish(isHasty: interruption != nil) ?? []
             return result
         }
     }
@@ -223,6 +227,7 @@ public final class GuestRun: @unchecked Sendable {
                 devices: devices?.all ?? []),
             boot: bootMaterial)
         console.connect(life.board.serial)
+        devices?.ports?.begin()
         return life
     }
 
@@ -237,7 +242,7 @@ public final class GuestRun: @unchecked Sendable {
             commandLine: { [configuration, isOurs = files.isOurs] isLinux in
                 GuestCommandLine.text(
                     isLinux: isLinux, isOurs: isOurs, hasPCI: hasDevices && configuration.transport == .pci,
-                    hasDisk: !configuration.disks.isEmpty, append: configuration.append,
+                    hasDisk: !configuration.disks.isEmpty, portCount: configuration.ports.count, append: configuration.append,
                     terminal: Terminal.size(of: STDOUT_FILENO))
             },
             trace: { [logger] in logger.debug("\($0)") })

@@ -22,9 +22,11 @@ struct DeviceList: Sendable {
     var sockets: SocketEndpoints?
     /// Bytes that the guest's balloon is to hold from the start; nil for no balloon.
     var balloon: UInt64?
+    /// Named byte streams.
+    var ports: [PortConfiguration] = []
 
     /// A source of randomness comes with any of them.
-    var isEmpty: Bool { disks.isEmpty && networks.isEmpty && shares.isEmpty && sockets == nil && balloon == nil }
+    var isEmpty: Bool { disks.isEmpty && networks.isEmpty && shares.isEmpty && sockets == nil && balloon == nil && ports.isEmpty }
 }
 
 /// A directory of the host's, and what the guest mounts it by.
@@ -59,6 +61,6 @@ extension RunConfiguration {
                     SharedDirectoryDevice(path: share.path, tag: tag, isReadOnly: share.isReadOnly, caching: share.caching)
                 },
                 sockets: socket.map { SocketEndpoints(guest: $0.guest, path: $0.path) },
-                balloon: hasBalloon ? memory.bytes &- memoryTarget.bytes : nil))
+                balloon: hasBalloon ? memory.bytes &- memoryTarget.bytes : nil, ports: ports))
     }
 }
