@@ -41,7 +41,7 @@ struct PlainRunArguments {
         }
     }
 
-    private static let repeatable = ["--append", "--disk", "--net", "--share"]
+    private static let repeatable = ["--append", "--disk", "--net", "--share", "--port"]
 
     /// - Returns: false for an option that is not known here.
     private mutating func take(_ value: String, for option: String) -> Bool {
@@ -63,6 +63,8 @@ struct PlainRunArguments {
         case "--net": options.networks.append(value)
         case "--share": options.shares.append(value)
         case "--vsock": options.socket = value
+        case "--port": options.ports.append(value)
+        case "--memory-target": options.memoryTarget = value
         case "--transport": options.transport = value
         default: return false
         }

@@ -66,6 +66,8 @@ struct RunCommand: ParsableCommand {
         options.shares = devices.share
         options.socket = devices.vsock
         options.balloon = devices.balloon
+        options.memoryTarget = devices.memoryTarget
+        options.ports = devices.port
         options.transport = devices.transport
         options.console = session.console
         options.timeout = session.timeout
@@ -163,6 +165,18 @@ struct DeviceOptions: ParsableArguments {
 
     @Flag(help: "Let memory that the guest does not use go back to the host.")
     var balloon = false
+
+    @Option(
+        parsing: .unconditional,
+        help: ArgumentHelp("Have the guest give up memory until it has this much, by a balloon: 256M.", valueName: "size"))
+    var memoryTarget: String?
+
+    @Option(
+        parsing: .unconditionalSingleValue,
+        help: ArgumentHelp(
+            "A byte stream to a program in the guest, /dev/virtio-ports/NAME there: NAME:unix:PATH (a Unix socket) or NAME:file:PATH (output only); may be repeated.",
+            valueName: "port"))
+    var port: [String] = []
 
     @Option(help: ArgumentHelp("How the guest reaches its devices: pci or mmio.", valueName: "how"))
     var transport = RunOptions().transport

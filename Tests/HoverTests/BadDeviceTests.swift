@@ -81,5 +81,38 @@ extension BadInputTests {
         }
         try #require(isListening)
         try expect(.badConfiguration, ["run", "--vsock", "taken"], naming: ["'taken'", "in use"])
+        // A guest that cannot start leaves none behind.
+        scratch.file("odd", [UInt8](repeating: 0x55, count: 100))
+        for transport in ["mmio", "pci"] {
+            try expect(.badConfiguration, ["run", "odd", "--vsock", "new", "--transport", transport], naming: ["odd is not a kernel"])
+        }
+    }
+
+    @Test func portsThatCannotBe() throws {
+        scratch.file("file", [1])
+        mkdir(scratch.path + "/directory", 0o755)
+        mkfifo(scratch.path + "/pipe", 0o644)
+        for words in ["x", "x:file", "x:tcp:80", "a/b:file:f", "8080:80"] {
+            try expect(.usage, ["run", "--port", words], naming: ["--port", words == "a/b:file:f" ? "'a/b'" : "'\(words)'"])
+        }
+        try expect(.badConfiguration, ["run", "--port", "x:file:f", "--port", "x:file:g"], naming: ["--port", "'x'"])
+        try expect(.badConfiguration, ["run", "--port", "x:file:f", "--port", "y:unix:f"], naming: ["--port", "'f'"])
+        // A file that was made for the first is gone again.
+        for (target, status, words) in [
+            ("file:missing/f", ExitStatus.noSuchFile, "'missing/f'"), ("file:directory", .badConfiguration, "'directory'"),
+            ("file:pipe", .badConfiguration, "nobody reads"), ("unix:file", .badConfiguration, "'file'"),
+            ("unix:missing/s", .noSuchFile, "'missing/s'"), ("unix:\(String(repeating: "s", count: 108))", .badConfiguration, "107"),
+        ] {
+            try expect(status, ["run", "--port", "first:file:new", "--port", "x:\(target)"], naming: ["--port x", words])
+        }
+        // Nor is it left where the guest cannot start.
+        scratch.file("odd", [UInt8](repeating: 0x55, count: 100))
+        try expect(.badConfiguration, ["run", "odd", "--port", "first:file:new", "--port", "second:unix:socket"], naming: ["odd is not a kernel"])
+    }
+
+    @Test func memoryTargetsThatCannotBe() throws {
+        for (target, status) in [("0", ExitStatus.badConfiguration), ("1G", .badConfiguration), ("much", .usage), ("-1M", .usage), ("64", .usage)] {
+            try expect(status, ["run", "--memory-target", target], naming: ["--memory-target"])
+        }
     }
 }

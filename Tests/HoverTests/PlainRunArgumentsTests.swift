@@ -17,7 +17,8 @@ import Windhover
             "run", "--kernel", "k", "--initrd", "i", "--append", "quiet", "--memory", "1G", "--cpus", "3", "--engine", "kvm",
             "--irqchip", "split", "--console", "file:out", "--timeout", "30s", "--no-reboot", "--stats", "s.json",
             "--huge-pages", "transparent", "--decompress", "guest", "--disk", "a.img",
-            "--disk", "b.img,readonly", "--net", "user", "--net", "tap:t", "--share", "/a:b,readonly", "--share", ".", "--vsock", "v", "--balloon", "--transport", "pci", "-v",
+            "--disk", "b.img,readonly", "--net", "user", "--net", "tap:t", "--share", "/a:b,readonly", "--share", ".", "--vsock", "v", "--balloon", "--memory-target", "512M",
+            "--port", "a:file:b", "--port", "c:unix:d", "--transport", "pci", "-v",
         ],
     ])
     func agreesWithTheParser(words: [String]) throws {

@@ -41,6 +41,27 @@ import Windhover
         #expect(session.isCooked)
     }
 
+    /// An eighth of the memory at a time, and an eighth stays; this guest has no driver that would heed it.
+    @Test func theEscapeKeyMovesTheMemoryTarget() throws {
+        let session = try session(["--memory-target", "24M"])
+        try #require(session.expect("\r\n> "), "\(session.text)")
+        for (key, words) in [("-", "16 MiB of 64 MiB"), ("-", "8 MiB"), ("-", "8 MiB"), ("+", "16 MiB"), ("+", "24 MiB")] {
+            session.type("\u{1}" + key)
+            #expect(session.expect("Windhover: the guest is to make do with \(words)"), "\(session.text)")
+        }
+        session.type("off\r")
+        #expect(session.end() == 0, "\(session.text)")
+    }
+
+    @Test func withoutABalloonTheEscapeKeySaysSo() throws {
+        let session = try session()
+        try #require(session.expect("\r\n> "), "\(session.text)")
+        session.type("\u{1}-")
+        #expect(session.expect("--balloon gives it"), "\(session.text)")
+        session.type("\u{1}x")
+        #expect(session.end() == 0, "\(session.text)")
+    }
+
     @Test func theEscapeKeyReachesTheBoard() throws {
         let scratch = Scratch()
         // Says P for a press of the power button, bit 8 of PM1's status, and B for a break, bit 4 of the line status.

@@ -334,5 +334,60 @@ extension SlowTiers {
             #expect(full > 300 << 10, "\(result.summary)")
             #expect(empty < full - 250 << 10, "\(full) KiB, then \(empty): \(result.summary)")
         }
+
+        /// A guest is given half of its memory from the start on, and the rest by a key.
+        @Test func aTargetIsSetAtTheStartAndByAKey() async throws {
+            _ = try ImageStore().fetch("linux")
+            let session = try TerminalChild(
+                [Hover.path, "run", "linux", "--engine", "interpreter", "--memory", "512M", "--memory-target", "256M", "--timeout", "120s"], rows: 24,
+                columns: 80)
+            try #require(session.expect("windhover:~# ", within: 60), "\(session.text)")
+            func expectAvailable(_ test: String) {
+                // A thousand times a tenth of a second at most.
+                session.type(
+                    "for i in $(seq 1 100); do a=$(awk '/MemAvailable/ { print int($2 / 1024) }' /proc/meminfo); [ $a \(test) ] && break; usleep 100000; done; [ $a \(test) ] && echo it''is $a\r")
+                #expect(session.expect("\r\nitis ", within: 60), "\(session.text)")
+            }
+            expectAvailable("-lt 256")
+            for part in ["320 MiB", "384 MiB", "448 MiB", "512 MiB", "512 MiB"] {
+                session.type("\u{1}+")
+                #expect(session.expect("make do with \(part) of 512 MiB", within: 10), "\(session.text)")
+            }
+            expectAvailable("-gt 400")
+            session.type("poweroff\r")
+            #expect(session.end(within: 60) == 0, "\(session.text)")
+        }
+
+        /// A port to a file gets all that is written before the guest powers off; one to a socket is a conversation.
+        @Test(arguments: transports) func portsCarryBytes(transport: String) async throws {
+            let scratch = try Scratch()
+            let (file, socket) = (scratch.file("file"), scratch.file("socket"))
+            let conversation = Task.detached { () -> String in
+                var answers = ""
+                for question in ["one", "two"] {
+                    let end = try LocalSocket.connect(to: socket, within: 60)
+                    LocalSocket.send(Array("\(question)\n".utf8), to: end)
+                    answers += String(decoding: LocalSocket.receive(from: end, atMost: "answer to one\n".utf8.count), as: UTF8.self)
+                    close(end)
+                }
+                return answers
+            }
+            let script = """
+                ls /dev/virtio-ports; cat /sys/class/virtio-ports/*/name | sort | xargs echo names
+                echo lost > /dev/virtio-ports/full
+                exec 3<> /dev/virtio-ports/talk-1
+                for i in 1 2; do until read -r line <&3; do usleep 10000; done; echo "answer to $line" >&3; done
+                head -c 1000000 /dev/urandom > /run/data; md5sum /run/data; cat /run/data > /dev/virtio-ports/org.example.log; poweroff -f
+                """
+            let result = try await guest(
+                ["--port", "org.example.log:file:\(file)", "--port", "full:file:/dev/full", "--port", "talk-1:unix:\(socket)", "--transport", transport], script: script)
+            #expect(result.status == 0, "\(result.summary)")
+            #expect(result.output.contains("names full org.example.log talk-1"), "\(result.summary)")
+            #expect(try await conversation.value == "answer to one\nanswer to two\n")
+            let sum = try await ChildProcess.run(["md5sum", file], deadline: 30)
+            #expect(result.output.contains(String(sum.output.prefix(32))), "\(result.summary)\n\(sum.summary)")
+            #expect(!FileManager.default.fileExists(atPath: socket))
+            #expect(result.error.contains("some of port full's output is lost: '/dev/full' could not be written"), "\(result.summary)")
+        }
     }
 }

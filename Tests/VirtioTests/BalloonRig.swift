@@ -8,16 +8,16 @@ final class BalloonRig {
     let memory: GuestMemory
     let events = ManualEvents()
     let device: BalloonDevice
-    let transport: MMIODriver
+    let transport: any DriverTransport
     let driver: MockDriver
 
     static let statistics = FeatureSet(bit: 1), deflate = FeatureSet(bit: 2), poison = FeatureSet(bit: 4)
     static let reporting = FeatureSet(bit: 5)
 
-    init(mebibytes: UInt64 = 64, interval: UInt64? = nil) throws {
+    init(_ kind: TransportKind = .mmio, mebibytes: UInt64 = 64, interval: UInt64? = nil) throws {
         memory = try GuestMemory(size: mebibytes << 20)
         device = BalloonDevice(statisticsInterval: interval, events: events, clock: events.clock)
-        transport = MMIODriver(device: device, memory: memory)
+        transport = try kind.driver(device: device, memory: memory)
         driver = MockDriver(transport, memory: memory, buffers: GuestAddress(1 << 20))
     }
 

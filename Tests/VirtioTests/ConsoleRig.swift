@@ -9,23 +9,30 @@ final class ConsoleRig {
     let events = ManualEvents()
     let sink: MemorySink
     let channelSinks: [MemorySink]
+    /// The first channel's sink, where it is a socket.
+    let socket: PortSocket?
     let device: ConsoleDevice
-    let transport: MMIODriver
+    let transport: any DriverTransport
     let driver: MockDriver
 
+    /// - Parameter sink: makes a channel's sink, in place of one in memory.
     init(
-        capacity: Int = 65_536, fullSink: FullSink = .waits, size: ConsoleSize? = ConsoleSize(columns: 80, rows: 25),
-        channels: [String] = []
+        _ kind: TransportKind = .mmio, capacity: Int = 65_536, fullSink: FullSink = .waits,
+        size: ConsoleSize? = ConsoleSize(columns: 80, rows: 25), channels: [String] = [],
+        sink makeSink: ((String, ManualEvents) throws -> any ByteSink)? = nil
     ) throws {
         memory = try GuestMemory(size: 64 << 20)
         sink = MemorySink(capacity: capacity)
         let sinks = channels.map { _ in MemorySink(capacity: capacity) }
         channelSinks = sinks
+        let turns = events
+        let made: [any ByteSink] = if let makeSink { try channels.map { try makeSink($0, turns) } } else { sinks }
+        socket = made.first as? PortSocket
         device = try ConsoleDevice(
             sink: sink, fullSink: fullSink, size: size,
-            channels: zip(channels, sinks).map { ConsoleChannel(name: $0, sink: $1, fullSink: fullSink) },
+            channels: zip(channels, made).map { ConsoleChannel(name: $0, sink: $1, fullSink: fullSink) },
             events: events, clock: events.clock)
-        transport = MMIODriver(device: device, memory: memory)
+        transport = try kind.driver(device: device, memory: memory)
         driver = MockDriver(transport, memory: memory)
     }
 

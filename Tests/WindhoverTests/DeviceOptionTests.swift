@@ -82,6 +82,67 @@ import Virtio
         #expect(refusal { _ = try ShareConfiguration.tags(of: [full, full]) }?.exitStatus == .badConfiguration)
     }
 
+    @Test func aPortHasANameAndAnEnd() throws {
+        let file = try PortConfiguration("org.example_1-a:file:/tmp/a:b,c")
+        #expect(file.name == "org.example_1-a" && file.target == .file("/tmp/a:b,c"))
+        #expect(try PortConfiguration("0:unix:s").target == .socket("s"))
+        #expect(try PortConfiguration(String(repeating: "n", count: 64) + ":unix:s").name.utf8.count == 64)
+        for text in [
+            "", "a", "a:", "a:file", "a:file:", "a:unix:", ":file:b", "a:tcp:b", "a:File:b", "8080:80", ".:file:b", "..:unix:b", "a/b:file:c",
+            "a b:file:c", "\u{e9}:file:c", "a\n:file:c", "@:file:c", "[:file:c", String(repeating: "n", count: 65) + ":file:c",
+        ] {
+            let failure = refusal { _ = try PortConfiguration(text) }
+            #expect(failure?.exitStatus == .usage && failure?.description.contains("--port") == true, "\(text)")
+        }
+        // What was meant is another option's.
+        #expect(refusal { _ = try PortConfiguration("8080:80") }?.description.contains("forward=HOST:GUEST") == true)
+    }
+
+    @Test func portsHaveNamesAndEndsOfTheirOwn() throws {
+        var options = RunOptions()
+        options.ports = (0..<31).map { "p\($0):unix:s\($0)" }
+        let configuration = try RunConfiguration(options)
+        #expect(configuration.ports.count == 31 && configuration.hasVirtioDevices && !configuration.hasBalloon)
+        #expect(!configuration.plan.devices.isEmpty)
+        for (more, what) in [("q:unix:t", "at most 31"), ("p0:file:t", "'p0'"), ("q:file:s1", "'s1'")] {
+            options.ports = (0..<(what.hasPrefix("at") ? 31 : 2)).map { "p\($0):unix:s\($0)" } + [more]
+            let failure = refusal { _ = try RunConfiguration(options) }
+            #expect(failure?.exitStatus == .badConfiguration && failure?.description.contains(what) == true, "\(more)")
+        }
+        options.ports = ["a:file:b"]
+        options.clock = "instructions"
+        #expect(refusal { _ = try RunConfiguration(options) }?.description.contains("--clock instructions") == true)
+    }
+
+    @Test func aBalloonHoldsWhatTheGuestIsNotToHave() throws {
+        var options = RunOptions()
+        #expect(try RunConfiguration(options).plan.devices.balloon == nil)
+        options.balloon = true
+        #expect(try RunConfiguration(options).plan.devices.balloon == 0)
+        options.balloon = false
+        for (target, bytes) in [("128M", 384 << 20), ("512M", 0), ("1M", 511 << 20), ("0.5G", nil), ("513M", nil)] as [(String, UInt64?)] {
+            options.memoryTarget = target
+            let configuration = try? RunConfiguration(options)
+            #expect(configuration?.plan.devices.balloon == bytes && configuration?.hasBalloon == bytes.map { _ in true }, "\(target)")
+        }
+        for (target, status, words) in [
+            ("", ExitStatus.usage, "wants a size"), ("half", .usage, "wants a size"), ("-1M", .usage, "wants a size"), ("256", .usage, "no unit"),
+            ("0", .badConfiguration, "memory of 0"), ("0M", .badConfiguration, "memory of 0"), ("4K", .badConfiguration, "too small"),
+            ("1025K", .badConfiguration, "4 KiB pages"), ("1G", .badConfiguration, "more than the guest's memory of 512M"),
+            ("99999999999999999999G", .badConfiguration, "more than a host can address"),
+        ] {
+            options.memoryTarget = target
+            let failure = refusal { _ = try RunConfiguration(options) }
+            #expect(failure?.exitStatus == status, "\(target)")
+            #expect(failure?.description.contains("--memory-target") == true && failure?.description.contains(words) == true, "\(target): \(failure?.description ?? "")")
+        }
+        options.memoryTarget = "256M"
+        options.hugePages = "reserved"
+        #expect(refusal { _ = try RunConfiguration(options) }?.description.contains("--huge-pages reserved") == true)
+        options.hugePages = "transparent"
+        #expect(refusal { _ = try RunConfiguration(options) } == nil)
+    }
+
     @Test func aMachineHasRoomForSoMany() {
         var options = RunOptions()
         options.disks = (0..<25).map { "disk\($0)" }

@@ -26,6 +26,7 @@ import Testing
         ("a\u{1}xb", "a", [.leave]),
         ("\u{1}?\u{1}hz", "z", [.help, .help]),
         ("\u{1}pp\u{1}b", "p", [.powerButton, .sendBreak]),
+        ("-\u{1}-+\u{1}+", "-+", [.lessMemory, .moreMemory]),
         ("\u{1}\u{1}x", "\u{1}x", []),
         ("\u{1}\u{1}\u{1}x", "\u{1}", [.leave]),
         ("\u{1}ls\n", "\u{1}ls\n", []),
@@ -48,6 +49,6 @@ import Testing
         for (index, byte) in bytes.enumerated() where byte == UInt8(ascii: "\n") {
             #expect(index > 0 && bytes[index - 1] == UInt8(ascii: "\r"))
         }
-        for key in ["Ctrl-A x", "Ctrl-A p", "Ctrl-A b", "Ctrl-A ?", "Ctrl-A Ctrl-A"] { #expect(Terminal.help.contains(key)) }
+        for key in ["Ctrl-A x", "Ctrl-A p", "Ctrl-A b", "Ctrl-A - or +", "Ctrl-A ?", "Ctrl-A Ctrl-A"] { #expect(Terminal.help.contains(key)) }
     }
 }

@@ -3,8 +3,9 @@ import Testing
 @testable import Windhover
 
 @Suite struct GuestCommandLineTests {
-    private func text(_ append: String = "", isLinux: Bool = true, isOurs: Bool = false, hasPCI: Bool = false, hasDisk: Bool = false) -> String {
-        GuestCommandLine.text(isLinux: isLinux, isOurs: isOurs, hasPCI: hasPCI, hasDisk: hasDisk, append: append, terminal: nil)
+    private func text(_ append: String = "", isLinux: Bool = true, isOurs: Bool = false, hasPCI: Bool = false, hasDisk: Bool = false, portCount: Int = 0) -> String {
+        GuestCommandLine.text(
+            isLinux: isLinux, isOurs: isOurs, hasPCI: hasPCI, hasDisk: hasDisk, portCount: portCount, append: append, terminal: nil)
     }
 
     @Test func whatLinuxGets() {
@@ -12,6 +13,8 @@ import Testing
         #expect(text(hasPCI: true) == "console=ttyS0 panic=-1")
         #expect(text(isOurs: true) == "console=ttyS0 panic=-1 pci=conf1,noearly quiet")
         #expect(text(isOurs: true, hasPCI: true, hasDisk: true) == "console=ttyS0 panic=-1 quiet windhover.root=auto")
+        #expect(text(isOurs: true, hasPCI: true, portCount: 2) == "console=ttyS0 panic=-1 quiet windhover.ports=2")
+        #expect(text(hasPCI: true, portCount: 2) == "console=ttyS0 panic=-1")
         #expect(text("a b", isLinux: false) == "a b")
     }
 

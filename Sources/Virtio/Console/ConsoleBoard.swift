@@ -121,6 +121,8 @@ final class ConsoleBoard: Sendable {
         }
     }
 
+    var bytesSent: UInt64 { state.withLock { $0.sent } }
+
     var statistics: [(name: String, value: UInt64)] {
         state.withLock {
             [
@@ -229,10 +231,11 @@ final class ConsoleBoard: Sendable {
         tellHandlers()
     }
 
-    func transmitWaiting() {
+    func transmitWaiting() -> Bool {
         // Bounded, because the guest may still be writing.
         for _ in 0..<256 where !state.withLock({ serve(&$0) }) { break }
         work.schedule()
+        return state.withLock { $0.ports.contains { $0.isSending } }
     }
 
     /// One turn.

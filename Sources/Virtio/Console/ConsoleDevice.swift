@@ -69,7 +69,12 @@ public final class ConsoleDevice: VirtioDevice {
     public func resize(_ size: ConsoleSize) { if features.contains(.consoleSize) { board.resize(size) } }
 
     /// Gives the sinks what the guest has made available, as far as they take it: before a machine ends. Any thread.
-    public func transmitWaiting() { board.transmitWaiting() }
+    /// - Returns: whether something is left, for want of room.
+    @discardableResult
+    public func transmitWaiting() -> Bool { board.transmitWaiting() }
+
+    /// Of all ports, so far.
+    public var bytesSent: UInt64 { board.bytesSent }
 
     // MARK: VirtioDevice
 

@@ -6,7 +6,7 @@ public enum SocketError: Error, Hashable, Sendable {
     case reservedCID(UInt32)
     /// An empty path, or one with a zero byte.
     case badPath(String)
-    /// With a port's digits behind it the path is longer than a socket's can be.
+    /// The path, with a port's digits behind it where there are some, is longer than a socket's can be.
     case pathTooLong(String, limit: Int)
     /// Somebody listens there.
     case inUse(String)

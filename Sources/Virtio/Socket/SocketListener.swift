@@ -1,7 +1,7 @@
 internal import CHost
 internal import Glibc
 
-/// The Unix socket at which the host connects to the guest. Its file is there as long as this object.
+/// A Unix socket at which the host connects to the guest. Its file is there as long as this object.
 ///
 /// Only the user may connect: the file's mode is 0600, to be widened by who wants that.
 final class SocketListener: @unchecked Sendable {
@@ -30,9 +30,10 @@ final class SocketListener: @unchecked Sendable {
     }
 
     /// Replaces a socket file whose listener is gone, and no other file.
-    static func open(path: String) throws(SocketError) -> SocketListener {
+    /// - Parameter suffix: bytes that there must be room for behind the path.
+    static func open(path: String, suffix: Int = longestSuffix) throws(SocketError) -> SocketListener {
         guard !path.isEmpty, !path.utf8.contains(0) else { throw .badPath(path) }
-        let limit = UnixSocket.longestPath - longestSuffix
+        let limit = UnixSocket.longestPath - suffix
         guard path.utf8.count <= limit else { throw .pathTooLong(path, limit: limit) }
         try removeStale(path)
         let descriptor = UnixSocket.make()

@@ -13,15 +13,17 @@ public struct MemorySize: Hashable, Sendable {
     private init(wholePages: UInt64) { bytes = wholePages }
 
     /// - Throws: `ConfigurationError` for less than 1 MiB, for part of a page, and for 2^63 bytes or more.
-    public init(bytes: UInt64) throws(ConfigurationError) {
+    public init(bytes: UInt64) throws(ConfigurationError) { try self.init(bytes: bytes, of: "--memory") }
+
+    private init(bytes: UInt64, of option: String) throws(ConfigurationError) {
         guard bytes > 0 else {
-            throw .impossible("no guest runs in a memory of 0: give it 1M or more, such as --memory 512M")
+            throw .impossible("no guest runs in a memory of 0: give it 1M or more, such as \(option) 512M")
         }
         guard bytes >= Self.minimum else {
-            throw .impossible("a memory of \(ByteCount.text(bytes)) is too small: give 1M or more, such as --memory 512M")
+            throw .impossible("a memory of \(ByteCount.text(bytes)) is too small: give 1M or more, such as \(option) 512M")
         }
         guard bytes % Self.pageSize == 0 else {
-            throw .impossible("a memory of \(bytes) bytes is not a whole number of 4 KiB pages: give a multiple of 4K, such as --memory 512M")
+            throw .impossible("a memory of \(bytes) bytes is not a whole number of 4 KiB pages: give a multiple of 4K, such as \(option) 512M")
         }
         guard bytes <= UInt64(Int64.max) else {
             throw .impossible("a memory of \(bytes) bytes is more than a host can address: give less")
@@ -33,11 +35,14 @@ public struct MemorySize: Hashable, Sendable {
     /// a unit is refused, because tools disagree about what it means.
     ///
     /// - Throws: `ConfigurationError` naming the text.
-    public init(_ text: String) throws(ConfigurationError) {
+    public init(_ text: String) throws(ConfigurationError) { try self.init(text, of: "--memory") }
+
+    /// - Parameter option: for messages.
+    init(_ text: String, of option: String) throws(ConfigurationError) {
         let digits = Substring(text.utf8.prefix(while: Digit.contains))
         let unit = text[digits.endIndex...].lowercased()
         guard !digits.isEmpty else {
-            throw .malformed("--memory wants a size such as 512M or 2GiB, not '\(text)'")
+            throw .malformed("\(option) wants a size such as 512M or 2GiB, not '\(text)'")
         }
         let shift: UInt64
         switch unit {
@@ -46,17 +51,17 @@ public struct MemorySize: Hashable, Sendable {
         case "g", "gib": shift = 30
         case "t", "tib": shift = 40
         case "" where digits.utf8.allSatisfy { $0 == UInt8(ascii: "0") }: shift = 0
-        case "": throw .malformed("--memory \(text) has no unit: say \(text)M for mebibytes or \(text)G for gibibytes")
-        default: throw .malformed("--memory wants a size such as 512M or 2GiB, not '\(text)'")
+        case "": throw .malformed("\(option) \(text) has no unit: say \(text)M for mebibytes or \(text)G for gibibytes")
+        default: throw .malformed("\(option) wants a size such as 512M or 2GiB, not '\(text)'")
         }
         guard let count = UInt64(digits) else {
-            throw .impossible("--memory \(text) is more than a host can address: give less")
+            throw .impossible("\(option) \(text) is more than a host can address: give less")
         }
         let (bytes, overflow) = count.multipliedReportingOverflow(by: 1 << shift)
         guard !overflow else {
-            throw .impossible("--memory \(text) is more than a host can address: give less")
+            throw .impossible("\(option) \(text) is more than a host can address: give less")
         }
-        try self.init(bytes: bytes)
+        try self.init(bytes: bytes, of: option)
     }
 
     /// - Parameter physical: bytes of RAM the host has.

@@ -77,6 +77,8 @@ public struct RunOptions: Hashable, Sendable {
     public var socket: String?
     public var shares: [String] = []
     public var balloon = false
+    public var memoryTarget: String?
+    public var ports: [String] = []
     /// Kernels that know virtio at all know it behind PCI; not all have the other driver.
     public var transport = "pci"
 
@@ -111,17 +113,20 @@ public struct RunConfiguration: Hashable, Sendable {
     public let socket: SocketConfiguration?
     /// Whether memory that the guest does not use goes back to the host.
     public let hasBalloon: Bool
+    /// What the guest is to make do with from its start: all of it, or less; the rest is in its balloon.
+    public let memoryTarget: MemorySize
+    public let ports: [PortConfiguration]
     public let transport: VirtioTransport
 
     /// Whether the machine has any virtio device.
-    public var hasVirtioDevices: Bool { !disks.isEmpty || !networks.isEmpty || !shares.isEmpty || socket != nil || hasBalloon }
+    public var hasVirtioDevices: Bool { !disks.isEmpty || !networks.isEmpty || !shares.isEmpty || socket != nil || hasBalloon || !ports.isEmpty }
 
     /// Sees that the disks' files are there: before an image is fetched for them.
     ///
     /// - Throws: a `ReportableError`.
     public func checkDisks() throws { try DiskImages.check(disks) }
 
-    /// Most disks, networks and shared directories together: a balloon, sockets and the entropy device come beside them.
+    /// Most disks, networks and shared directories together: a balloon, sockets, ports and the entropy device come beside them.
     public static let maximumDevices = 24
 
     /// The most vCPUs: what 8-bit APIC IDs number beside an I/O APIC and the broadcast ID.
@@ -175,11 +180,21 @@ public struct RunConfiguration: Hashable, Sendable {
                 "\(disks.count) disks, \(networks.count) networks and \(shares.count) shared directories are more than the \(Self.maximumDevices) that a machine has room for: give fewer")
         }
         socket = try options.socket.map { text throws(ConfigurationError) in try SocketConfiguration(text) }
-        hasBalloon = options.balloon
+        hasBalloon = options.balloon || options.memoryTarget != nil
+        if let text = options.memoryTarget { memoryTarget = try MemorySize(text, of: "--memory-target") } else { memoryTarget = memory }
+        guard memoryTarget.bytes <= memory.bytes else {
+            throw .impossible("--memory-target \(memoryTarget) is more than the guest's memory of \(memory): give it that much at most, or more --memory")
+        }
+        guard options.memoryTarget == nil || hugePages != .reserved else {
+            throw .impossible(
+                "--memory-target brings the host nothing with --huge-pages reserved, whose pages stay set aside: leave one of them out")
+        }
+        ports = try options.ports.map { text throws(ConfigurationError) in try PortConfiguration(text) }
+        try PortConfiguration.check(ports)
         transport = try Self.choice(options.transport, of: "--transport")
         guard clock == .host || !hasVirtioDevices else {
             throw .impossible(
-                "--clock instructions makes two runs identical, which disks, networks, directories and sockets of the host do not: leave one of them out")
+                "--clock instructions makes two runs identical, which disks, networks, directories, sockets and ports of the host do not: leave one of them out")
         }
     }
 

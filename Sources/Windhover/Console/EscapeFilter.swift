@@ -1,7 +1,7 @@
 /// Finds the escape sequences in what a person types, and lets the rest through.
 ///
-/// Ctrl-A is the escape key. `x` after it leaves, `p` presses the power button, `b` sends a break, `?` or `h` asks for
-/// help, a second Ctrl-A sends one. Any other key after it goes to the guest together with the Ctrl-A, so that nothing typed is lost. The stream may be cut
+/// Ctrl-A is the escape key. `x` after it leaves, `p` presses the power button, `b` sends a break, `-` and `+` move
+/// the guest's memory target, `?` or `h` asks for help, a second Ctrl-A sends one. Any other key after it goes to the guest together with the Ctrl-A, so that nothing typed is lost. The stream may be cut
 /// anywhere: a Ctrl-A at the end of one read waits for the next.
 ///
 /// Holds at most one byte. What it filters is never more than it was given plus that one.
@@ -11,6 +11,8 @@ public struct EscapeFilter: Sendable {
         case leave
         case powerButton
         case sendBreak
+        case lessMemory
+        case moreMemory
         case help
     }
 
@@ -41,6 +43,10 @@ public struct EscapeFilter: Sendable {
                 actions.append(.powerButton)
             case UInt8(ascii: "b"):
                 actions.append(.sendBreak)
+            case UInt8(ascii: "-"):
+                actions.append(.lessMemory)
+            case UInt8(ascii: "+"):
+                actions.append(.moreMemory)
             case UInt8(ascii: "?"), UInt8(ascii: "h"):
                 actions.append(.help)
             case Self.escape:

@@ -71,6 +71,7 @@ public enum Terminal {
           Ctrl-A x       leave: the guest is stopped at once\r
           Ctrl-A p       press the power button: a guest that listens to it shuts down\r
           Ctrl-A b       send a break: Linux takes the key after it for a SysRq\r
+          Ctrl-A - or +  have the guest make do with less memory, or more (--balloon)\r
           Ctrl-A ?       this help (also Ctrl-A h)\r
           Ctrl-A Ctrl-A  send one Ctrl-A to the guest\r
         Ctrl-A with any other key goes to the guest as typed.\r

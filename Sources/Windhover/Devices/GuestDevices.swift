@@ -1,17 +1,22 @@
-internal import Virtio
+internal import Machine
 internal import VMCore
+internal import Virtio
 
 /// A run's virtio devices: made once, for all lives of the guest. Between two of them each is reset, as by its driver.
 final class GuestDevices: Sendable {
     /// In the order in which the guest finds them: disks first, so that the first one is `vda` whatever else there is.
     let all: [any VirtioDevice]
+    /// The one among them that has the guest give up memory.
+    let balloon: BalloonDevice?
+    /// The console's named ports, where there are some.
+    let ports: GuestPorts?
 
-    /// Opens the disks, networks and sockets.
+    /// Opens the disks, networks, sockets and files.
     ///
     /// - Parameter notice: takes a line about what happens to them later on.
     /// - Throws: `RunError`, one line that names the thing, the reason and the way out. Nothing is left behind.
     init(
-        _ list: DeviceList, events: any EventService, clock: any MonotonicClock,
+        _ list: DeviceList, events: EventLoop, clock: any MonotonicClock,
         notice: @escaping @Sendable (String) -> Void
     ) throws(RunError) {
         var devices: [any VirtioDevice] = []
@@ -34,7 +39,13 @@ final class GuestDevices: Sendable {
                 throw RunError(exitStatus: Self.status(of: error), description: error.description)
             }
         }
-        if list.hasBalloon { devices.append(BalloonDevice(events: events, clock: clock)) }
+        balloon = list.balloon.map { _ in BalloonDevice(events: events, clock: clock) }
+        if let balloon {
+            balloon.setTarget(bytes: list.balloon ?? 0)
+            devices.append(balloon)
+        }
+        ports = list.ports.isEmpty ? nil : try GuestPorts(list.ports, loop: events, clock: clock)
+        if let ports { devices.append(ports.device) }
         // A system that starts from a disk asks for random numbers before it has any of its own.
         if !devices.isEmpty { devices.append(EntropyDevice(events: events)) }
         all = devices
@@ -106,7 +117,7 @@ final class GuestDevices: Sendable {
         }
     }
 
-    private static func status(of error: SocketError) -> ExitStatus {
+    static func status(of error: SocketError) -> ExitStatus {
         switch error {
         case .host(_, _, let code): RunError.status(ofFile: code)
         default: .badConfiguration

@@ -52,7 +52,7 @@ enum SmallRoot {
 
     /// What init reads when it is needed, by its name in /lib/windhover: a guest without devices or disks pays for none of it.
     static let parts = [
-        ("modules", modulesScript), ("root", rootScript), ("network", networkScript), ("lease", leaseScript),
+        ("modules", modulesScript), ("root", rootScript), ("network", networkScript), ("lease", leaseScript), ("ports", portsScript),
     ]
 
     /// PID 1. It reads these words of the kernel's command line:
@@ -62,6 +62,7 @@ enum SmallRoot {
     /// - `windhover.root=DEVICE`, `LABEL=TEXT`, `UUID=TEXT` or `auto`, `windhover.rootflags=OPTIONS`, `windhover.init=PATH`: the
     ///   system on a disk that takes this one's place.
     /// - `windhover.ip=dhcp`, `off`, or `ADDRESS/BITS[,GATEWAY[,DNS]]`: what eth0 is given.
+    /// - `windhover.ports=N`: ports of the console, each of which gets its name in /dev/virtio-ports.
     /// - `windhover.modules=A,B`: modules to load beside those of the hardware.
     ///
     /// When the shell or script ends, the machine is powered off.
@@ -73,7 +74,7 @@ enum SmallRoot {
         mount -t devtmpfs devtmpfs /dev
 
         set -f
-        rows= cols= script= root= rootflags= init=/sbin/init ip=dhcp modules=
+        rows= cols= script= root= rootflags= init=/sbin/init ip=dhcp modules= ports=
         for word in $(cat /proc/cmdline); do
             case $word in
                 windhover.rows=*) rows=${word#*=} ;;
@@ -84,6 +85,7 @@ enum SmallRoot {
                 windhover.init=*) init=${word#*=} ;;
                 windhover.ip=*) ip=${word#*=} ;;
                 windhover.modules=*) modules=${word#*=} ;;
+                windhover.ports=*) ports=${word#*=} ;;
             esac
         done
         set +f
@@ -91,6 +93,7 @@ enum SmallRoot {
         [ -d /lib/modules ] && . /lib/windhover/modules
         [ -n "$root" ] && [ -z "$script" ] && . /lib/windhover/root
 
+        [ -n "$ports" ] && . /lib/windhover/ports
         mkdir -p /dev/pts /dev/shm
         mount -t devpts devpts /dev/pts
         mount -t tmpfs tmpfs /dev/shm

@@ -1,5 +1,5 @@
 /// What the small root's init reads when it is needed. Its variables are theirs: `root`, `rootflags`, `init`, `ip`, `modules`,
-/// `script`.
+/// `ports`, `script`.
 extension SmallRoot {
     /// Loads the drivers of the hardware that is there, by the aliases that its buses tell.
     static let modulesScript = """
@@ -134,6 +134,28 @@ extension SmallRoot {
                 sh /lib/windhover/lease bound || echo "init: windhover.ip=$address is not an address that eth0 takes" ;;
         esac
         set +f
+
+        """
+
+    /// Gives the console's ports their names in /dev/virtio-ports, as udev does elsewhere. They come one by one, by messages: it waits
+    /// for all of them, a second at most.
+    static let portsScript = """
+        mkdir -p /dev/virtio-ports
+        tries=100
+        while [ "$tries" -gt 0 ]; do
+            named=0
+            for file in /sys/class/virtio-ports/*/name; do
+                # Not there before the name is.
+                [ -e "$file" ] || continue
+                read -r name < "$file"
+                port=${file%/name}
+                ln -sf "../${port##*/}" "/dev/virtio-ports/$name"
+                named=$((named + 1))
+            done
+            [ "$named" -ge "$ports" ] && break
+            tries=$((tries - 1))
+            usleep 10000
+        done
 
         """
 

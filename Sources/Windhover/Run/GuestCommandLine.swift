@@ -4,7 +4,10 @@ enum GuestCommandLine {
     ///   - isLinux: other kernels get the user's words only.
     ///   - isOurs: the image is of the store, whose init knows our words.
     ///   - hasDisk: the image's init looks for a system on it, unless the user says where one is, or has a script run.
-    static func text(isLinux: Bool, isOurs: Bool, hasPCI: Bool = false, hasDisk: Bool = false, append: String, terminal: Terminal.Size?) -> String {
+    ///   - portCount: the image's init waits for so many ports of the console, and gives them their names.
+    static func text(
+        isLinux: Bool, isOurs: Bool, hasPCI: Bool = false, hasDisk: Bool = false, portCount: Int = 0, append: String, terminal: Terminal.Size?
+    ) -> String {
         guard isLinux else { return append }
         let given = append.split(separator: " ")
         func names(_ key: String) -> Bool { given.contains { $0 == key || $0.hasPrefix(key + "=") } }
@@ -18,6 +21,7 @@ enum GuestCommandLine {
         if isOurs {
             if !names("quiet"), !names("loglevel"), !names("debug") { words.append("quiet") }
             if hasDisk, !names("windhover.root"), !names("windhover.exec") { words.append("windhover.root=auto") }
+            if portCount > 0 { words.append("windhover.ports=\(portCount)") }
             if let terminal {
                 words.append("windhover.rows=\(terminal.rows)")
                 words.append("windhover.cols=\(terminal.columns)")

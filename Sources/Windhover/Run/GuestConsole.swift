@@ -12,6 +12,8 @@ final class GuestConsole: @unchecked Sendable {
         case leave
         case powerButton
         case sendBreak
+        case lessMemory
+        case moreMemory
     }
 
     /// What the guest's serial port writes to; nil where nobody wants its output.
@@ -29,11 +31,11 @@ final class GuestConsole: @unchecked Sendable {
     /// Sees what the guest sends, whether the reader of its output keeps up or not.
     func observe(_ character: UInt8) { watcher.withLock { $0.observe(character) } }
 
-    /// - Parameter handler: called on the loop's thread.
+    /// - Parameter handler: called on the loop's thread. What it returns is shown on the terminal.
     /// - Throws: `ConsoleError`, or `Terminal.Failure`.
     init(
         _ target: ConsoleTarget, loop: EventLoop, clock: any MonotonicClock,
-        onCommand handler: @escaping @Sendable (Command) -> Void
+        onCommand handler: @escaping @Sendable (Command) -> String?
     ) throws {
         switch target {
         case .none:
@@ -66,14 +68,16 @@ final class GuestConsole: @unchecked Sendable {
                 var output: [UInt8] = []
                 let actions = escapes.withLock { $0.filter(input, into: &output) }
                 for action in actions {
-                    switch action {
-                    case .leave: handler(.leave)
-                    case .powerButton: handler(.powerButton)
-                    case .sendBreak: handler(.sendBreak)
-                    case .help:
-                        let help = Array(Terminal.help.utf8)
-                        _ = unsafe help.withUnsafeBytes { unsafe sink.write($0) }
-                    }
+                    let answer: String? =
+                        switch action {
+                        case .leave: handler(.leave)
+                        case .powerButton: handler(.powerButton)
+                        case .sendBreak: handler(.sendBreak)
+                        case .lessMemory: handler(.lessMemory)
+                        case .moreMemory: handler(.moreMemory)
+                        case .help: Terminal.help
+                        }
+                    if let answer { _ = unsafe Array(answer.utf8).withUnsafeBytes { unsafe sink.write($0) } }
                 }
                 return output
             }
@@ -106,10 +110,14 @@ final class GuestConsole: @unchecked Sendable {
     /// What is to be said of output that the host could not take; nil where there was none. A reader that went away on
     /// purpose (`| head`) is nothing to talk about.
     var lostOutput: String? {
-        guard let code = sink?.failure, code != EPIPE else { return nil }
-        let place = path.map { "'\($0)'" } ?? "standard output"
+        sink.flatMap { Self.lostOutput($0, what: "the guest's", place: path.map { "'\($0)'" } ?? "standard output") }
+    }
+
+    /// The same of any sink.
+    static func lostOutput(_ sink: DescriptorSink, what: String, place: String) -> String? {
+        guard let code = sink.failure, code != EPIPE else { return nil }
         let reason = code == ETIMEDOUT ? "is not read" : "could not be written: \(HostError.message(code))"
-        return "some of the guest's output is lost: \(place) \(reason)"
+        return "some of \(what) output is lost: \(place) \(reason)"
     }
 }
 

@@ -6,6 +6,7 @@ public import Logging
 internal import Machine
 internal import Synchronization
 internal import VMCore
+internal import Virtio
 
 /// The files a run boots from, found and there.
 public struct GuestFiles: Hashable, Sendable {
@@ -53,6 +54,8 @@ public final class GuestRun: @unchecked Sendable {
         var life: MachineRun?
         /// Of that life: what the console's keys reach.
         var board: Mainboard?
+        /// Of all lives.
+        var balloon: BalloonDevice?
         var interruption: Interruption?
     }
 
@@ -97,6 +100,7 @@ public final class GuestRun: @unchecked Sendable {
         }
         let devices = configuration.hasVirtioDevices
             ? try GuestDevices(configuration.plan.devices, events: loop, clock: clock, notice: notice) : nil
+        shared.withLock { $0.balloon = devices?.balloon }
         // Until the first life is made a signal does what it always does: what a kernel's unpacking takes nobody has to wait for.
         var signals: SignalWatch?
         defer { withExtendedLifetime(signals) {} }
@@ -141,7 +145,10 @@ public final class GuestRun: @unchecked Sendable {
                 outcome = .stopped
             }
             life.run.join()
-            if life.run.hasEnded { life.board.detachDevices() }
+            if life.run.hasEnded {
+                devices?.ports?.drain(isHasty: shared.withLock { $0.interruption != nil })
+                life.board.detachDevices()
+            }
             console.disconnect()
             if !life.run.hasEnded {
                 logger.warning("the host's KVM does not let a vCPU go; it ends with this process")
@@ -187,6 +194,7 @@ public final class GuestRun: @unchecked Sendable {
             }
             console.close(isHasty: interruption != nil)
             if let lost = console.lostOutput { result.notes.append(lost) }
+            result.notes += devices?.ports?.finish(isHasty: interruption != nil) ?? []
             return result
         }
     }
@@ -219,6 +227,7 @@ public final class GuestRun: @unchecked Sendable {
                 devices: devices?.all ?? []),
             boot: bootMaterial)
         console.connect(life.board.serial)
+        devices?.ports?.begin()
         return life
     }
 
@@ -233,7 +242,7 @@ public final class GuestRun: @unchecked Sendable {
             commandLine: { [configuration, isOurs = files.isOurs] isLinux in
                 GuestCommandLine.text(
                     isLinux: isLinux, isOurs: isOurs, hasPCI: hasDevices && configuration.transport == .pci,
-                    hasDisk: !configuration.disks.isEmpty, append: configuration.append,
+                    hasDisk: !configuration.disks.isEmpty, portCount: configuration.ports.count, append: configuration.append,
                     terminal: Terminal.size(of: STDOUT_FILENO))
             },
             trace: { [logger] in logger.debug("\($0)") })
@@ -243,12 +252,28 @@ public final class GuestRun: @unchecked Sendable {
         return material
     }
 
-    private func obey(_ command: GuestConsole.Command) {
+    /// - Returns: what a person at the terminal is told.
+    private func obey(_ command: GuestConsole.Command) -> String? {
         switch command {
         case .leave: interrupt(.left)
         case .powerButton: shared.withLock { $0.board }?.powerManagement.pressPowerButton()
         case .sendBreak: shared.withLock { $0.board }?.serial.sendBreak()
+        case .lessMemory, .moreMemory: return moveMemory(isLess: command == .lessMemory)
         }
+        return nil
+    }
+
+    /// An eighth of the guest's memory goes into its balloon, or out of it; one eighth it keeps.
+    private func moveMemory(isLess: Bool) -> String {
+        guard let balloon = shared.withLock({ $0.balloon }) else {
+            return "\r\nWindhover: this guest has no balloon, which --balloon gives it\r\n"
+        }
+        let memory = configuration.memory.bytes
+        // Whole pages.
+        let step = memory / 8 & ~0xFFF
+        let now = balloon.target
+        balloon.setTarget(bytes: isLess ? max(now, min(now &+ step, memory &- step)) : now &- min(now, step))
+        return "\r\nWindhover: the guest is to make do with \(ByteCount.text(memory &- balloon.target)) of \(ByteCount.text(memory))\r\n"
     }
 
     private func interrupt(_ interruption: Interruption) {

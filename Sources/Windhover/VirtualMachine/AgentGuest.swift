@@ -13,6 +13,7 @@ struct AgentGuest: Sendable {
     var shares: [ExecShare] = []
     var disks: [DiskConfiguration] = []
     var networks: [NetworkConfiguration] = []
+    var hasBalloon = false
     var ownership = ShareOwnership.userIsRoot
     var memory: MemorySize
     var cpus = 1
@@ -45,6 +46,7 @@ struct AgentGuest: Sendable {
         plan.transport = transport
         plan.devices.disks = disks
         plan.devices.networks = networks
+        if hasBalloon { plan.devices.balloon = 0 }
         if case .directory(let path) = root {
             plan.devices.shares = [SharedDirectoryDevice(path: path, tag: Self.rootTag, isReadOnly: true, ownership: ownership)]
             // An overlay asks its lower layer for attributes of its own at each look-up: an answer that there are none to ask for
@@ -85,6 +87,7 @@ struct AgentGuest: Sendable {
         needs.hasOverlay = root != .disk || !writesThrough
         needs.hasDisks = !disks.isEmpty
         needs.hasNetwork = !networks.isEmpty
+        needs.hasBalloon = hasBalloon
         if root == .disk { needs.possibleFileSystems = ["ext4", "xfs", "btrfs", "f2fs", "erofs", "squashfs"] }
         return needs
     }

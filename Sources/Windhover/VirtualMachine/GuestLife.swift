@@ -56,6 +56,8 @@ struct GuestLife {
         do throws(BootError) {
             entry = try material.load(into: memory, board, cpus: plan.cpus)
         } catch {
+            // Engine and board hold each other: without this the devices would stay, and with them their files and sockets.
+            engine.disconnect()
             throw material.failure(error)
         }
         let state = entry.initialState()

@@ -5,6 +5,7 @@ internal import Logging
 internal import Machine
 internal import Synchronization
 internal import VMCore
+internal import Virtio
 
 /// A machine with its devices, console and threads, that is started once and runs one life of a guest: what `hover exec` and
 /// `VirtualMachine` are made of.
@@ -72,6 +73,9 @@ final class GuestMachine: @unchecked Sendable {
             throw RunError(error)
         }
     }
+
+    /// What has the guest give up memory.
+    var balloon: BalloonDevice? { devices?.balloon }
 
     private var life: GuestLife? { state.withLock { $0.life } }
 

@@ -20,11 +20,13 @@ struct DeviceList: Sendable {
     var networks: [NetworkConfiguration] = []
     var shares: [SharedDirectoryDevice] = []
     var sockets: SocketEndpoints?
-    /// Whether memory that the guest does not use goes back to the host.
-    var hasBalloon = false
+    /// Bytes that the guest's balloon is to hold from the start; nil for no balloon.
+    var balloon: UInt64?
+    /// Named byte streams.
+    var ports: [PortConfiguration] = []
 
     /// A source of randomness comes with any of them.
-    var isEmpty: Bool { disks.isEmpty && networks.isEmpty && shares.isEmpty && sockets == nil && !hasBalloon }
+    var isEmpty: Bool { disks.isEmpty && networks.isEmpty && shares.isEmpty && sockets == nil && balloon == nil && ports.isEmpty }
 }
 
 /// A directory of the host's, and what the guest mounts it by.
@@ -58,6 +60,7 @@ extension RunConfiguration {
                 shares: zip(shares, shareTags).map { share, tag in
                     SharedDirectoryDevice(path: share.path, tag: tag, isReadOnly: share.isReadOnly, caching: share.caching)
                 },
-                sockets: socket.map { SocketEndpoints(guest: $0.guest, path: $0.path) }, hasBalloon: hasBalloon))
+                sockets: socket.map { SocketEndpoints(guest: $0.guest, path: $0.path) },
+                balloon: hasBalloon ? memory.bytes &- memoryTarget.bytes : nil, ports: ports))
     }
 }

@@ -26,6 +26,9 @@ public struct VirtualMachineConfiguration: Hashable, Sendable {
     public var writesThroughToDisk = false
     public var networks: [NetworkConfiguration] = []
     public var memory = MemorySize.standard
+    /// Whether the guest's memory can be made less and more while it runs (``VirtualMachine/setMemoryTarget(_:within:)``). What the
+    /// guest frees by itself then leaves this process, too.
+    public var hasBalloon = false
     public var cpuCount = 1
     /// What executes the guest.
     public var engine = EngineChoice.auto
@@ -101,7 +104,7 @@ extension VirtualMachineConfiguration {
     func guest(_ kernel: GuestKernel) -> AgentGuest {
         AgentGuest(
             kernel: kernel, root: root, writesThrough: writesThroughToDisk, shares: shares, disks: disks, networks: networks,
-            ownership: ownership == .same ? .same : .userIsRoot, memory: memory, cpus: cpuCount, engine: engine,
+            hasBalloon: hasBalloon, ownership: ownership == .same ? .same : .userIsRoot, memory: memory, cpus: cpuCount, engine: engine,
             transport: transport ?? self.kernel.usualTransport, append: commandLine, isQuiet: isConsoleQuiet)
     }
 }

@@ -8,6 +8,8 @@ public enum VirtualMachineError: Error, Hashable, Sendable, CustomStringConverti
     case timedOut(waitingFor: String)
     /// The guest ended before what was waited for came.
     case consoleEnded(waitingFor: String)
+    /// Its memory stays as it is.
+    case noBalloon
 
     public var description: String {
         switch self {
@@ -15,6 +17,7 @@ public enum VirtualMachineError: Error, Hashable, Sendable, CustomStringConverti
         case .stopped: "the virtual machine was stopped meanwhile"
         case .timedOut(let what): "\(what) did not come in time"
         case .consoleEnded(let what): "the guest ended before \(what) came"
+        case .noBalloon: "the virtual machine has no balloon: set hasBalloon in its configuration"
         }
     }
 }

@@ -69,6 +69,15 @@ extension Scenario {
             Scenario(
                 "Debian, bzImage that unpacks itself", linux("--decompress guest", script: "echo up", image: files[1].1),
                 limit: 120, boxes: [.amd], status: 0, output: ["up", "reboot: Power down"]))
+        let little = """
+            for i in $(seq 100); do a=$(awk '/MemAvailable/ { print int($2 / 1024) }' /proc/meminfo); [ $a -lt 128 ] && break; usleep 100000; done
+            [ $a -lt 128 ] && echo makes do with little; echo by the port > /dev/virtio-ports/log
+            """
+        scenarios.append(
+            Scenario(
+                "a memory target, and a port",
+                "(\(linux("--memory-target 128M --port log:file:log", script: little))); status=$?; cat log; exit $status", boxes: [.amd],
+                status: 0, output: ["makes do with little", "by the port", "reboot: Power down"]))
         scenarios.append(
             Scenario(
                 "Debian, typed at", "exec hover run linux --memory 256M --cpus 2",

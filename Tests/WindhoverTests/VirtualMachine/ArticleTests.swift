@@ -51,6 +51,13 @@ private func console(_ machine: VirtualMachine) async throws {
     for await line in machine.console { print("guest:", line) }
 }
 
+private func memory(_ machine: VirtualMachine, _ configuration: inout VirtualMachineConfiguration) async throws {
+    configuration.hasBalloon = true
+    try await machine.setMemoryTarget(MemorySize("512M"))
+    let memory = try await machine.memoryStatistics()
+    print("\(memory.available ?? 0) bytes are left to programs")
+}
+
 @Suite(.disabled("they are here to be compiled")) struct ArticleCode {
     @Suite(.guest { $0.memory = try MemorySize("512M") }) struct MountTests {
         @Test func aFileSystemIsMounted() async throws {

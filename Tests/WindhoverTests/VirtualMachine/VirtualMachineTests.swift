@@ -22,6 +22,10 @@ import Testing
         await #expect(throws: stopped) { try await machine.pause() }
         await #expect(throws: stopped) { try await machine.resume() }
         await #expect(throws: stopped) { try await machine.write([], to: "/x") }
+        await #expect(throws: stopped) { try await machine.setMemoryTarget(MemorySize("32M")) }
+        await #expect(throws: stopped) { _ = try await machine.memoryStatistics() }
+        #expect(machine.memoryTarget == nil)
+        await #expect(throws: ConfigurationError.self) { try await machine.setMemoryTarget(MemorySize("65M")) }
         await #expect(throws: stopped) { _ = try await machine.read("/x") }
         await machine.stop()
         machine.pressPowerButton()
