@@ -9,6 +9,9 @@ extension SlowTiers {
         /// Small files among the rest. WINDHOVER_SMALL_FILES has more.
         private static var smallFiles: Int { ProcessInfo.processInfo.environment["WINDHOVER_SMALL_FILES"].flatMap { Int($0) } ?? 3000 }
 
+        /// Ten milliseconds more for each of them.
+        private static var deadline: Double { Exec.deadline + Double(smallFiles) / 100 }
+
         /// Everything that there is to know of a tree but for times and the sizes of directories; then a sum of each file's contents.
         private static let look = """
             cd "$1" || exit
@@ -49,11 +52,13 @@ extension SlowTiers {
             for place in ["host", "guest"] {
                 for part in ["files", "git"] { try scratch.directory("\(place)/\(part)") }
             }
-            let host = try await ChildProcess.run(["sh", "-c", script, "sh", scratch.file("host")], deadline: 300)
+            let host = try await ChildProcess.run(["sh", "-c", script, "sh", scratch.file("host")], deadline: Self.deadline)
             try #require(host.status == 0, "\(host.summary)")
             // At the same place, of which git keeps a note: the guest sees its own directory there.
             let guest = try await Exec.run(
-                ["--share", "\(scratch.file("guest")):\(scratch.file("host"))"], ["sh", "-c", script, "sh", scratch.file("host")])
+                ["--share", "\(scratch.file("guest")):\(scratch.file("host"))"], ["sh", "-c", script, "sh", scratch.file("host")],
+                deadline: Self.deadline)
+            print("\(Self.smallFiles) small files, and all else: \(host.seconds) s on the host, \(guest.seconds) s in the guest")
             #expect(guest.status == 0 && guest.error.isEmpty, "\(guest.summary)")
             let (expected, found) = (ExpectedOutput.lines(of: host.output), ExpectedOutput.lines(of: guest.output))
             for (number, line) in expected.enumerated() where number >= found.count || found[number] != line {
@@ -64,13 +69,13 @@ extension SlowTiers {
             // What is there afterwards, seen from the host.
             for part in ["files", "git/source/d1", "git/copy/d3"] {
                 let trees = try await [
-                    ChildProcess.run(["sh", "-c", Self.look, "sh", scratch.file("host/\(part)")], deadline: 300),
-                    ChildProcess.run(["sh", "-c", Self.look, "sh", scratch.file("guest/\(part)")], deadline: 300),
+                    ChildProcess.run(["sh", "-c", Self.look, "sh", scratch.file("host/\(part)")], deadline: Self.deadline),
+                    ChildProcess.run(["sh", "-c", Self.look, "sh", scratch.file("guest/\(part)")], deadline: Self.deadline),
                 ]
                 #expect(trees[0].output == trees[1].output && !trees[0].output.isEmpty, "\(part) differs")
             }
             let sparse = try await ChildProcess.run(
-                ["sh", "-c", "cd '\(scratch.path)' && cmp host/files/sparse guest/files/sparse && du -k guest/files/sparse"], deadline: 300)
+                ["sh", "-c", "cd '\(scratch.path)' && cmp host/files/sparse guest/files/sparse && du -k guest/files/sparse"], deadline: Self.deadline)
             #expect(sparse.status == 0, "\(sparse.summary)")
             let kept = sparse.output.split(separator: "\t").first.flatMap { Int($0) } ?? .max
             #expect(kept < 4096, "a gibibyte with three islands takes \(kept) KiB")

@@ -23,7 +23,7 @@ enum Exec {
     /// - Parameter directory: where the caller stands.
     static func run(
         _ options: [String] = [], _ command: [String], input: [UInt8] = [], in directory: String = "/",
-        environment: [String: String] = [:]
+        environment: [String: String] = [:], deadline: Double = Exec.deadline
     ) async throws -> ChildResult {
         try await image()
         return try await ChildProcess.run(

@@ -124,7 +124,7 @@ import MonitorTesting
         let time = seconds { #expect((try? process.wait(until: after(10))) == GuestExit(cause: .status(0))) }
         #expect(time < 2)
         #expect(output.bytes == Array("one two".utf8) && error.bytes == Array("th".utf8) && error.droppedCount == 3)
-        #expect(process.lostData == [])
+        #expect(process.losses.isEmpty)
         let other = try session.start(command)
         guard case .unsendable = agentError({ () throws(AgentError) in try other.attach(output: .descriptor(1)) }) else {
             Issue.record("a descriptor was taken")
