@@ -18,7 +18,7 @@ import MonitorTesting
         private(set) var received: [UInt8] = []
 
         init(_ kind: TransportKind = .mmio) throws {
-            let directory = try TemporaryDirectory()
+            let directory = TemporaryDirectory()
             self.directory = directory
             console = try ConsoleRig(kind, channels: ["a"]) { _, events in
                 try PortSocket(path: directory.path + "/p", events: events, clock: events.clock)
