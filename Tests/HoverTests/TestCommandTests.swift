@@ -190,7 +190,7 @@ import Windhover
         try expect(.badConfiguration, ["."], "a directory")
         // What is in the file is told on one line, whatever it holds.
         write("\"a\\n\\u001b[2J\" = 1\n")
-        try expect(.badConfiguration, [], "hover.toml:1:1: ", "'a[2J'")
+        try expect(.badConfiguration, [], "hover.toml:1:1: ", "'a '")
     }
 
     @Test func anInterruptionIsReported() throws {
