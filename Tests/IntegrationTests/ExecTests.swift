@@ -256,7 +256,7 @@ extension SlowTiers {
             defer { close(server) }
             let data = (0..<300_000).map { UInt8(truncatingIfNeeded: $0 &* 31 ^ $0 >> 11) }
             let sender = Task.detached {
-                let peer = accept(server, nil, nil)
+                let peer = LocalSocket.accept(server)
                 LocalSocket.send(data, to: peer)
                 close(peer)
             }

@@ -146,7 +146,7 @@ extension SlowTiers {
             defer { close(server) }
             let received = Task.detached { () -> [UInt8] in
                 // The guest's first connection fetches, as from a web server; the second sends.
-                let first = accept(server, nil, nil)
+                let first = LocalSocket.accept(server)
                 var request: [UInt8] = []
                 while !String(decoding: request, as: UTF8.self).contains("\r\n\r\n") {
                     let more = LocalSocket.receive(from: first, atMost: 1)
@@ -155,7 +155,7 @@ extension SlowTiers {
                 }
                 LocalSocket.send(Array("HTTP/1.0 200 OK\r\nContent-Length: \(size)\r\n\r\n".utf8) + data, to: first)
                 close(first)
-                let second = accept(server, nil, nil)
+                let second = LocalSocket.accept(server)
                 defer { close(second) }
                 return LocalSocket.receive(from: second, atMost: size)
             }
@@ -224,7 +224,7 @@ extension SlowTiers {
             defer { close(listener) }
             let sent = (0..<300_000).map { UInt8(truncatingIfNeeded: $0 &* 7) }
             let host = Task.detached { () throws -> (String, [UInt8]) in
-                let guest = accept(listener, nil, nil)
+                let guest = LocalSocket.accept(listener)
                 let line = LocalSocket.receive(from: guest, atMost: 15)
                 LocalSocket.send(Array("and back\n".utf8), to: guest)
                 close(guest)

@@ -1,12 +1,28 @@
 import Foundation
 
-/// Stream sockets of this host, blocking, for peers of a guest.
+/// Stream sockets of this host, blocking, for peers of a guest. They wait no longer for it than any guest here is given: what it does not
+/// send is missing then, and the test says so.
 enum LocalSocket {
     struct Failed: Error, CustomStringConvertible { var description: String }
 
+    /// Seconds.
+    private static let patience = 300
+
+    private static func make(_ family: Int32) -> Int32 { patient(socket(family, Int32(SOCK_STREAM.rawValue), 0)) }
+
+    private static func patient(_ end: Int32) -> Int32 {
+        var limit = timeval(tv_sec: patience, tv_usec: 0)
+        for option in [SO_RCVTIMEO, SO_SNDTIMEO] { setsockopt(end, SOL_SOCKET, option, &limit, socklen_t(MemoryLayout<timeval>.size)) }
+        return end
+    }
+
+    /// Waits for who connects.
+    /// - Returns: -1 where nobody does: nothing is to be had from it then.
+    static func accept(_ listener: Int32) -> Int32 { patient(Glibc.accept(listener, nil, nil)) }
+
     /// A listener on a port of 127.0.0.1 that the kernel chooses.
     static func listen() throws -> (descriptor: Int32, port: UInt16) {
-        let listener = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+        let listener = make(AF_INET)
         var address = sockaddr_in()
         address.sin_family = sa_family_t(AF_INET)
         address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
@@ -30,7 +46,7 @@ enum LocalSocket {
     }
 
     static func listen(at path: String) throws -> Int32 {
-        let listener = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0)
+        let listener = make(AF_UNIX)
         guard withUnix(path, { bind(listener, $0, $1) }) == 0, Glibc.listen(listener, 4) == 0 else {
             throw Failed(description: "no listener at \(path): \(String(cString: strerror(errno)))")
         }
@@ -40,7 +56,7 @@ enum LocalSocket {
     /// Connects, trying again for so many seconds.
     static func connect(to path: String, within seconds: Int) throws -> Int32 {
         for _ in 0..<(seconds * 20) {
-            let end = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0)
+            let end = make(AF_UNIX)
             if withUnix(path, { Glibc.connect(end, $0, $1) }) == 0 { return end }
             close(end)
             usleep(50_000)
