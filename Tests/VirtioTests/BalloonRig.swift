@@ -14,7 +14,7 @@ final class BalloonRig {
     static let statistics = FeatureSet(bit: 1), deflate = FeatureSet(bit: 2), poison = FeatureSet(bit: 4)
     static let reporting = FeatureSet(bit: 5)
 
-    init(_ kind: TransportKind = .mmio, mebibytes: UInt64 = 64, interval: UInt64? = nil) throws {
+    init(_ kind: TransportKind = .current, mebibytes: UInt64 = 64, interval: UInt64? = nil) throws {
         memory = try GuestMemory(size: mebibytes << 20)
         device = BalloonDevice(statisticsInterval: interval, events: events, clock: events.clock)
         transport = try kind.driver(device: device, memory: memory)

@@ -4,7 +4,7 @@ import MonitorTesting
 
 @testable import Virtio
 
-@Suite struct BalloonStatisticsTests {
+@Suite(.behindEachTransport) struct BalloonStatisticsTests {
     private let mebibyte: UInt64 = 1 << 20
 
     private func entries(_ values: [(UInt16, UInt64)]) -> [UInt8] {

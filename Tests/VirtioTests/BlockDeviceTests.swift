@@ -5,7 +5,7 @@ import MonitorTesting
 
 @testable import Virtio
 
-@Suite struct BlockDeviceTests {
+@Suite(.behindEachTransport) struct BlockDeviceTests {
     private let directory = ScratchDirectory()
     private let capacity = 256 << 10
 

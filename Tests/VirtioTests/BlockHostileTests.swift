@@ -6,7 +6,7 @@ import MonitorTesting
 @testable import Virtio
 
 /// What a driver must not do, and a guest does all the same.
-@Suite struct BlockHostileTests {
+@Suite(.behindEachTransport) struct BlockHostileTests {
     private let directory = ScratchDirectory()
     private let capacity = 64 << 10
 

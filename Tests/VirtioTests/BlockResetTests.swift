@@ -6,7 +6,7 @@ import MonitorTesting
 @testable import Virtio
 
 /// Resets while requests are under way, and limits, which hold requests back.
-@Suite struct BlockResetTests {
+@Suite(.behindEachTransport) struct BlockResetTests {
     private let directory = ScratchDirectory()
     private let capacity = 256 << 10
     private let second: UInt64 = 1_000_000_000
@@ -82,7 +82,7 @@ import MonitorTesting
         try queue.add(readable: [BlockRig.header(0, 3)], writable: [512, 1])
         try queue.kick()
         #expect(rig.events.run(until: { image.heldCalls == 1 }))
-        rig.transport.transport.registers.reset()
+        rig.transport.registers.reset()
         image.letGo()
     }
 

@@ -172,7 +172,7 @@ final class BlockRig {
     let memory: GuestMemory
     let events = ManualEvents()
     let device: BlockDevice
-    let transport: MMIODriver
+    let transport: any DriverTransport
     let driver: MockDriver
 
     static let allFeatures: FeatureSet = [
@@ -186,7 +186,7 @@ final class BlockRig {
     ) throws {
         memory = try GuestMemory(size: 64 << 20)
         device = BlockDevice(image: image, options: options, events: events, clock: events.clock)
-        transport = MMIODriver(device: device, memory: memory)
+        transport = try TransportKind.current.driver(device: device, memory: memory)
         driver = MockDriver(transport, memory: memory)
         #expect(driver.start(ring.union(features), size: size))
         events.run()

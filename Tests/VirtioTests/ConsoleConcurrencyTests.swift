@@ -6,7 +6,7 @@ import MonitorTesting
 @testable import Virtio
 
 /// A vCPU, the event loop, a host that types and one that reads, each a thread: both streams arrive whole and in order.
-@Suite struct ConsoleConcurrencyTests {
+@Suite(.behindEachTransport) struct ConsoleConcurrencyTests {
     /// What the threads share: each part of the rig is one thread's, but for the device and the sinks.
     private final class Shared: @unchecked Sendable {
         let rig: ConsoleRig

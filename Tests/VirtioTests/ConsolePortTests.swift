@@ -5,7 +5,7 @@ import MonitorTesting
 @testable import Virtio
 
 /// Several ports, and the control queues.
-@Suite struct ConsolePortTests {
+@Suite(.behindEachTransport) struct ConsolePortTests {
     private typealias Message = ConsoleRig.Message
     private let abc: [UInt8] = Array("abc".utf8)
 

@@ -17,7 +17,7 @@ final class ConsoleRig {
 
     /// - Parameter sink: makes a channel's sink, in place of one in memory.
     init(
-        _ kind: TransportKind = .mmio, capacity: Int = 65_536, fullSink: FullSink = .waits,
+        _ kind: TransportKind = .current, capacity: Int = 65_536, fullSink: FullSink = .waits,
         size: ConsoleSize? = ConsoleSize(columns: 80, rows: 25), channels: [String] = [],
         sink makeSink: ((String, ManualEvents) throws -> any ByteSink)? = nil
     ) throws {

@@ -13,7 +13,7 @@ import MonitorTesting
         let events = ManualEvents()
         let device = NetworkDevice(
             links: [NullBackend()], address: MACAddress(2, 0, 0, 0, 0, 1), events: events, clock: events.clock)
-        let driver = MockDriver(MMIODriver(device: device, memory: memory), memory: memory)
+        let driver = MockDriver(try TransportKind.current.driver(device: device, memory: memory), memory: memory)
         #expect(driver.start(ring, size: size))
         let queue = driver.queues[1]
         let end = Flag()

@@ -4,7 +4,7 @@ import MonitorTesting
 @testable import Virtio
 
 /// The state machine alone: no socket, no queue.
-@Suite struct SocketConnectionTests {
+@Suite(.behindEachTransport) struct SocketConnectionTests {
     private func packet(
         _ operation: SocketPacket.Operation, count: UInt32 = 0, flags: UInt32 = 0, bufAlloc: UInt32 = 1000, fwdCnt: UInt32 = 0
     ) -> SocketPacket {

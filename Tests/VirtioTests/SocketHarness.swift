@@ -13,7 +13,7 @@ final class SocketGuest {
     let memory: GuestMemory
     let events = ManualEvents()
     let device: SocketDevice
-    let transport: MMIODriver
+    let transport: any DriverTransport
     let driver: MockDriver
     var path: String { directory.path + "/v" }
 
@@ -40,7 +40,7 @@ final class SocketGuest {
         device = try SocketDevice(
             guestCID: Self.cid, path: hasPath ? directory.path + "/v" : nil, services: services, events: events,
             clock: events.clock, limits: limits)
-        transport = MMIODriver(device: device, memory: memory)
+        transport = try TransportKind.current.driver(device: device, memory: memory)
         driver = MockDriver(transport, memory: memory)
         start(ring: ring, buffers: buffers, bufferSize: bufferSize, isSplit: isSplit, size: size)
     }

@@ -43,7 +43,7 @@ private final class VCPUThread: @unchecked Sendable {
 }
 
 /// What no driver would do, and a host that is out of descriptors.
-@Suite struct SocketHostileTests {
+@Suite(.behindEachTransport) struct SocketHostileTests {
     private func isUsable(_ guest: SocketGuest, _ service: HostService, port: UInt32 = 0xF000) -> Bool {
         while service.accept() != nil {}
         let stream = guest.connect(from: port, to: 80)

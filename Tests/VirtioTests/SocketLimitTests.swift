@@ -7,7 +7,7 @@ import MonitorTesting
 @testable import Virtio
 
 /// What is bounded stays within its bounds, and nobody spins while waiting.
-@Suite struct SocketLimitTests {
+@Suite(.behindEachTransport) struct SocketLimitTests {
     private func connected(_ guest: SocketGuest, _ service: HostService, from port: UInt32) throws -> (HostPeer, GuestStream) {
         let stream = guest.connect(from: port, to: 80, window: guest.defaultWindow)
         var peer: HostPeer?

@@ -3,7 +3,7 @@ import MonitorTesting
 
 @testable import Virtio
 
-@Suite struct SocketPacketTests {
+@Suite(.behindEachTransport) struct SocketPacketTests {
     /// Every field at its place. Source: [VIRTIO1.2 §5.10.6].
     @Test func theHeaderIsLaidOutAsTheManualSays() {
         let packet = SocketPacket(

@@ -16,7 +16,7 @@ private final class Arrivals: Sendable {
 }
 
 /// Connections of the guest's to services of this process, in place of Unix sockets.
-@Suite struct SocketServiceTests {
+@Suite(.behindEachTransport) struct SocketServiceTests {
     private func connected(
         _ guest: SocketGuest, _ arrivals: Arrivals, from port: UInt32 = 1000
     ) throws -> (HostPeer, GuestStream) {

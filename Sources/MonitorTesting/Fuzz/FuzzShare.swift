@@ -41,22 +41,29 @@ final class FuzzShare {
         case 2: unsafe rename(path + "/d", path + "/x")
         case 3: unsafe rename(path + "/x", path + "/d")
         case 4:
-            unsafe unlink(path + "/d/g")
-            unsafe symlink("../../outside/secret", path + "/d/g")
+            // The directory itself: the guest may have put there the link that leads out, and the host would be the one to follow it.
+            let directory = unsafe open(path + "/d", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
+            guard directory >= 0 else { break }
+            unsafe unlinkat(directory, "g", 0)
+            unsafe symlinkat("../../outside/secret", directory, "g")
+            close(directory)
         case 5: unsafe chmod(path, 0o755)
         default: break
         }
     }
 
-    /// Whether what lies beside is as it was.
+    /// Whether what lies beside is as it was; where it is not, standard error says what is there.
     var isContained: Bool {
-        let file = unsafe open(root + "/outside/secret", O_RDONLY | O_CLOEXEC)
-        guard file >= 0 else { return false }
-        defer { close(file) }
         var bytes = [UInt8](repeating: 0, count: 64)
-        let count = unsafe Glibc.read(file, &bytes, bytes.count)
-        return count >= 0 && Self.names(in: root + "/outside").count == 1
-            && bytes.prefix(count).elementsEqual("text of outside/secret".utf8)
+        let file = unsafe open(root + "/outside/secret", O_RDONLY | O_CLOEXEC | O_NONBLOCK)
+        let count = file >= 0 ? unsafe Glibc.read(file, &bytes, bytes.count) : -1
+        if file >= 0 { close(file) }
+        let names = Self.names(in: root + "/outside").map { String(decoding: $0.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self) }
+        let text = count < 0 ? nil : String(decoding: bytes.prefix(count), as: UTF8.self)
+        if names == ["secret"], text == "text of outside/secret" { return true }
+        let said = Array("outside has \(names), and the secret is \(text ?? "not there")\n".utf8)
+        _ = unsafe Glibc.write(STDERR_FILENO, said, said.count)
+        return false
     }
 
     private static func names(in path: String) -> [[CChar]] { TemporaryDirectory.rawNames(in: Array(path.utf8CString)) }

@@ -5,6 +5,8 @@ public import Virtio
 public protocol DriverTransport: AnyObject {
     var registers: DeviceRegisters { get }
 
+    /// What the device says it is. Source: [VIRTIO1.2 §5].
+    func readDeviceID() -> UInt32
     func readStatus() -> DeviceStatus
     func writeStatus(_ status: DeviceStatus)
     func readFeatures() -> FeatureSet
@@ -36,6 +38,7 @@ public final class MMIODriver: DriverTransport {
         transport.write(offset: offset, width: .long, value: UInt64(value))
     }
 
+    public func readDeviceID() -> UInt32 { read(0x08) }
     public func readStatus() -> DeviceStatus { DeviceStatus(rawValue: UInt8(truncatingIfNeeded: read(0x70))) }
     public func writeStatus(_ status: DeviceStatus) { write(0x70, UInt32(status.rawValue)) }
 

@@ -43,7 +43,7 @@ public final class FUSEClient {
 
     /// - Parameter ring: features of the rings.
     public init(
-        _ device: FileSystemDevice, events: ManualEvents, transport kind: TransportKind = .mmio,
+        _ device: FileSystemDevice, events: ManualEvents, transport kind: TransportKind = .current,
         ring: FeatureSet = [.indirectDescriptors]
     ) throws {
         self.device = device

@@ -95,6 +95,8 @@ public final class PCIDriver: DriverTransport {
         bus.memory.write(common + offset, width: width, value: value)
     }
 
+    public func readDeviceID() -> UInt32 { (read(0x00, .long) >> 16) &- 0x1040 }
+
     public func readStatus() -> DeviceStatus { DeviceStatus(rawValue: UInt8(truncatingIfNeeded: readCommon(0x14, .byte))) }
 
     public func writeStatus(_ status: DeviceStatus) {

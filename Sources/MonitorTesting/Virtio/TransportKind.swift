@@ -5,6 +5,9 @@ public import Virtio
 public enum TransportKind: CaseIterable, Sendable {
     case mmio, pci
 
+    /// What a rig puts its device behind that is told nothing else. Tests change it for what they run.
+    @TaskLocal public static var current: TransportKind = .mmio
+
     /// A driver's end of the transport, with the device behind it.
     public func driver(device: any VirtioDevice, memory: GuestMemory) throws -> any DriverTransport {
         switch self {

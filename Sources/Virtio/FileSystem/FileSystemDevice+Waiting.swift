@@ -15,6 +15,10 @@ extension FileSystemDevice {
     func wait(_ request: FileRequest, _ state: inout State) {
         let now = clock.now()
         if request.waitsUntil == 0 { request.waitsUntil = now &+ Self.lockPatience }
+        if let index = state.interrupted.firstIndex(of: request.unique) {
+            state.interrupted.remove(at: index)
+            return giveUp(request, &state)
+        }
         guard state.waiting.count < Self.mostWaiting, now < request.waitsUntil else { return giveUp(request, &state) }
         state.waiting.append(request)
         guard state.retriesAt == nil else { return }
@@ -26,6 +30,12 @@ extension FileSystemDevice {
     func giveUp(_ request: FileRequest, _ state: inout State) {
         request.answer(error: FileSystemConfiguration.interrupted)
         giveBack(request, &state)
+    }
+
+    func interrupt(_ unique: UInt64, _ state: inout State) {
+        if let index = state.waiting.firstIndex(where: { $0.unique == unique }) { return giveUp(state.waiting.remove(at: index), &state) }
+        if state.interrupted.count == Self.mostWaiting { state.interrupted.removeFirst() }
+        state.interrupted.append(unique)
     }
 
     func retryLocks(_ state: inout State) {

@@ -52,6 +52,9 @@ public final class FileSystemDevice: VirtioDevice {
         var urgent = 0
         /// Requests for locks that others have.
         var waiting: [FileRequest] = []
+        /// Requests that were to be interrupted while they did not wait: one that is just trying its lock anew comes back. The last few,
+        /// by their unique numbers.
+        var interrupted: [UInt64] = []
         var retriesAt: UInt64?
         /// When it is looked at whether any of the threads is let go of by the host, and what they had taken by then.
         var relievesAt: UInt64?
@@ -149,6 +152,7 @@ public final class FileSystemDevice: VirtioDevice {
             state.generation &+= 1
             for request in state.waiting { recycle(request, &state) }
             state.waiting.removeAll(keepingCapacity: true)
+            state.interrupted.removeAll(keepingCapacity: true)
             state.retriesAt = nil
             state.relievesAt = nil
             // What was waited for in vain once is not waited for again.
@@ -333,9 +337,7 @@ public final class FileSystemDevice: VirtioDevice {
         case .answered: giveBack(request, &state)
         case .waits: wait(request, &state)
         case .interrupts(let unique):
-            if let index = state.waiting.firstIndex(where: { $0.unique == unique }) {
-                giveUp(state.waiting.remove(at: index), &state)
-            }
+            interrupt(unique, &state)
             giveBack(request, &state)
         }
     }

@@ -6,7 +6,7 @@ import MonitorTesting
 @testable import Virtio
 
 /// The device, its errors, and the session: what comes before the first file.
-@Suite struct ShareDeviceTests {
+@Suite(.behindEachTransport) struct ShareDeviceTests {
     @Test(arguments: ringKinds, TransportKind.allCases)
     func everyTransport(ring: FeatureSet, kind: TransportKind) throws {
         let rig = try ShareRig(transport: kind, ring: ring)

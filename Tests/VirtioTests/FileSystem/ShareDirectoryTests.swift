@@ -6,7 +6,7 @@ import MonitorTesting
 @testable import Virtio
 
 /// Directories: long ones, and ones that change while they are read.
-@Suite struct ShareDirectoryTests {
+@Suite(.behindEachTransport) struct ShareDirectoryTests {
     private func fill(_ path: String, _ count: Int) {
         for index in 0..<count { close(open("\(path)/file-\(index)", O_CREAT | O_WRONLY, 0o644)) }
     }

@@ -6,7 +6,7 @@ import MonitorTesting
 @testable import Virtio
 
 /// A guest that keeps no rule: it is answered with errors, and what it can make the host hold has bounds.
-@Suite struct ShareHostileTests {
+@Suite(.behindEachTransport) struct ShareHostileTests {
     @Test func forgettingMoreThanThereIs() throws {
         let rig = try ShareRig()
         let client = rig.client

@@ -7,7 +7,7 @@ import MonitorTesting
 @testable import Virtio
 
 /// What the host has mounted below a share, the whole of its tree among the shares.
-@Suite struct ShareMountTests {
+@Suite(.behindEachTransport) struct ShareMountTests {
     private static let isRoot = geteuid() == 0
     private static let isLocal: Bool = {
         let file = open("/tmp", O_RDONLY)

@@ -6,7 +6,7 @@ import MonitorTesting
 @testable import Virtio
 
 /// Resets while requests are under way.
-@Suite struct ShareResetTests {
+@Suite(.behindEachTransport) struct ShareResetTests {
     /// Holds up the reading of a directory, as a host's disk would.
     private func hold(_ rig: ShareRig, _ handle: UInt64) throws -> StopFlag {
         let file = try #require(rig.device.server?.handles.withLock { $0.file(handle) })

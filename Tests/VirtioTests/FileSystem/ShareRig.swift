@@ -14,7 +14,7 @@ final class ShareRig {
     let client: FUSEClient
 
     init(
-        _ tree: Tree = Tree(), isReadOnly: Bool = false, transport: TransportKind = .mmio,
+        _ tree: Tree = Tree(), isReadOnly: Bool = false, transport: TransportKind = .current,
         ring: FeatureSet = [.indirectDescriptors], mounts: Bool = true, _ edit: (inout ShareOptions) -> Void = { _ in }
     ) throws {
         self.tree = tree

@@ -7,7 +7,7 @@ import MonitorTesting
 @testable import Virtio
 
 /// What is done through a share has the same results and the same errors as what is done on the host.
-@Suite struct ShareTwinTests {
+@Suite(.behindEachTransport) struct ShareTwinTests {
     @Test func theWholeExercise() throws {
         let rig = try ShareRig()
         let (client, twin, share) = (rig.client, rig.tree.twin, rig.tree.share)

@@ -4,7 +4,7 @@ import MonitorTesting
 
 @testable import Virtio
 
-@Suite struct NetworkControlTests {
+@Suite(.behindEachTransport) struct NetworkControlTests {
     private static let multiqueue: FeatureSet = [.netControlQueue, .netMultiqueue]
 
     /// - Returns: the device's answer, or nil where there is none.
@@ -114,7 +114,7 @@ import MonitorTesting
     }
 }
 
-@Suite struct NetworkConfigurationTests {
+@Suite(.behindEachTransport) struct NetworkConfigurationTests {
     private static let offloads: FeatureSet = [
         .netChecksum, .netGuestChecksum, .netHostTSO4, .netHostTSO6, .netGuestTSO4, .netGuestTSO6,
     ]

@@ -5,7 +5,7 @@ import MonitorTesting
 @testable import Virtio
 
 /// Reception stops where there are no buffers, and must always go on: a flood has frozen other monitors for good.
-@Suite struct NetworkReceiveStallTests {
+@Suite(.behindEachTransport) struct NetworkReceiveStallTests {
     @Test(arguments: ringKinds) func withoutBuffersFramesWait(ring: FeatureSet) throws {
         let link = FakeLink()
         let rig = try NetworkRig([link])

@@ -4,7 +4,7 @@ import MonitorTesting
 
 @testable import Virtio
 
-@Suite struct NetworkReceiveTests {
+@Suite(.behindEachTransport) struct NetworkReceiveTests {
     @Test(arguments: ringKinds, [false, true]) func framesComeIn(ring: FeatureSet, isMergeable: Bool) throws {
         let link = FakeLink()
         let rig = try NetworkRig([link])

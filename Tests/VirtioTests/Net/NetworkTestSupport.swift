@@ -81,7 +81,7 @@ final class NetworkRig {
         device = NetworkDevice(
             links: links, address: MACAddress(2, 0, 0, 1, 2, 3), mtu: mtu, transmitLimits: transmitLimits,
             receiveLimits: receiveLimits, events: events, clock: events.clock)
-        driver = MockDriver(MMIODriver(device: device, memory: memory), memory: memory)
+        driver = MockDriver(try TransportKind.current.driver(device: device, memory: memory), memory: memory)
     }
 
     var receive: DriverQueue { driver.queues[0] }

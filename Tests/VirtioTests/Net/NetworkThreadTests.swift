@@ -6,7 +6,7 @@ import MonitorTesting
 
 @testable import Virtio
 
-@Suite struct NetworkThreadTests {
+@Suite(.behindEachTransport) struct NetworkThreadTests {
     /// The event loop works while a vCPU's thread resets the device, over and over: after a reset nothing is written any more.
     @Test(arguments: [FeatureSet.eventIndex, .packedRing]) func nothingIsTouchedAfterAReset(ring: FeatureSet) throws {
         let rig = try NetworkRig([NullBackend(frame: .frame(1, count: 1500), supply: .max)])

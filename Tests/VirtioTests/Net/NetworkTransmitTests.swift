@@ -4,7 +4,7 @@ import MonitorTesting
 
 @testable import Virtio
 
-@Suite struct NetworkTransmitTests {
+@Suite(.behindEachTransport) struct NetworkTransmitTests {
     @Test(arguments: ringKinds) func framesGoOutWithoutTheirHeaders(ring: FeatureSet) throws {
         let link = FakeLink()
         let rig = try NetworkRig([link])
