@@ -145,7 +145,9 @@ extension SlowTiers {
             let block = (0..<1 << 20).map { UInt8(truncatingIfNeeded: $0 &* 31 ^ $0 >> 11) }
             let data = (0..<size >> 20).reduce(into: [UInt8]()) { $0 += [UInt8(truncatingIfNeeded: $1)] + block.dropLast() }
             let (server, port) = try LocalSocket.listen()
+            // Nobody comes any more once the guest is gone: who waits for one is told.
             defer { close(server) }
+            defer { shutdown(server, Int32(SHUT_RDWR)) }
             let received = Task.detached { () -> [UInt8] in
                 // The guest's first connection fetches, as from a web server; the second sends.
                 let first = LocalSocket.accept(server)
@@ -164,11 +166,12 @@ extension SlowTiers {
             let script = """
                 gateway=$(ip route | awk '/^default/ { print $3 }')
                 wget -q -O /run/data http://$gateway:\(port)/ && md5sum /run/data
-                nc $gateway \(port) < /run/data
+                nc $gateway \(port) < /run/data; echo packets of $(cat /sys/class/net/eth0/mtu)
                 """
             let result = try await guest(
                 ["--memory", "512M", "--net", "user", "--transport", transport], script: script, deadline: 240)
-            #expect(result.status == 0, "\(result.summary)")
+            shutdown(server, Int32(SHUT_RDWR))
+            #expect(result.status == 0 && result.output.contains("packets of 15000"), "\(result.summary)")
             let file = NSTemporaryDirectory() + "hover-net-\(getpid())"
             defer { try? FileManager.default.removeItem(atPath: file) }
             try Data(data).write(to: URL(fileURLWithPath: file))

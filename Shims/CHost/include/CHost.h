@@ -18,6 +18,7 @@
 
 #include "CHostDisk.h"
 #include "CHostFile.h"
+#include "CHostFrames.h"
 #include "CHostGNU.h"
 #include "CHostFutex.h"
 #include "CHostMemory.h"

@@ -66,8 +66,10 @@ final class GuestDevices: Sendable {
         notice: @escaping @Sendable (String) -> Void
     ) throws(RunError) -> NetworkDevice {
         let links: [any NetworkBackend]
+        var mtu: UInt16?
         switch network.kind {
         case .user:
+            mtu = PasstBackend.mtu
             do throws(PasstError) { links = [try PasstBackend(forwards: network.forwards, onEnd: notice)] } catch {
                 let status: ExitStatus =
                     switch error {
@@ -91,8 +93,8 @@ final class GuestDevices: Sendable {
         }
         let limits = RateLimits(bytes: network.bandwidth?.rate, operations: network.operations?.rate)
         return NetworkDevice(
-            links: links, address: network.address ?? .random(), transmitLimits: limits, receiveLimits: limits, events: events,
-            clock: clock)
+            links: links, address: network.address ?? .random(), mtu: mtu, transmitLimits: limits, receiveLimits: limits,
+            events: events, clock: clock)
     }
 
     private static func share(

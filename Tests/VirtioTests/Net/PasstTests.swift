@@ -65,7 +65,7 @@ private let hasPasst = ["/usr/bin", "/usr/local/bin", "/bin"].contains { (path: 
             let rig = try NetworkRig([backend])
             rig.driver.start([.netStatus])
             #expect(rig.events.run(until: { !words.all.isEmpty }))
-            #expect(words.all == ["passt has ended: --foreground --quiet --fd 3 -4"])
+            #expect(words.all == ["passt has ended: --foreground --quiet --fd 3 --mtu 15000 -4"])
             #expect(rig.driver.transport.readConfiguration(offset: 6, width: .word) == 0)
         }
     }
