@@ -108,6 +108,7 @@ let package = Package(
             name: "fuzz-virtio", dependencies: ["Virtio", "VMCore", "MonitorTesting"], path: "Tests/FuzzVirtio", exclude: ["soak.sh"],
             swiftSettings: testing),
 
+        .testTarget(name: "MonitorTestingTests", dependencies: ["MonitorTesting"], swiftSettings: testing),
         .testTarget(name: "VMCoreTests", dependencies: ["VMCore"], swiftSettings: testing),
         .testTarget(name: "KVMTests", dependencies: ["KVM", "CKVM", "VMCore", "MonitorTesting"], swiftSettings: testing),
         .testTarget(name: "X86Tests", dependencies: ["X86", "MonitorTesting"], exclude: ["oracle"], swiftSettings: testing),
