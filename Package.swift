@@ -118,7 +118,7 @@ let package = Package(
         .testTarget(name: "DevicesTests", dependencies: ["Devices", "MonitorTesting"], swiftSettings: testing),
         .testTarget(name: "PCITests", dependencies: ["PCI", "VMCore", "MonitorTesting"], swiftSettings: testing),
         .testTarget(name: "VirtioTests", dependencies: ["Virtio", "VMCore", "MonitorTesting"], swiftSettings: testing),
-        .testTarget(name: "BootTests", dependencies: ["Boot", "CCompression"], swiftSettings: testing),
+        .testTarget(name: "BootTests", dependencies: ["Boot", "CCompression", "MonitorTesting"], swiftSettings: testing),
         .testTarget(name: "MachineTests", dependencies: ["Machine", "KVM", "SoftCPU", "VMCore", "MonitorTesting"], swiftSettings: testing),
         .testTarget(
             name: "WindhoverTests", dependencies: ["Windhover", "WindhoverTesting", "MonitorTesting", "Machine", "VMCore", "CHost"],
