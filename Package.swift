@@ -108,6 +108,7 @@ let package = Package(
             name: "fuzz-virtio", dependencies: ["Virtio", "VMCore", "MonitorTesting"], path: "Tests/FuzzVirtio", exclude: ["soak.sh"],
             swiftSettings: testing),
 
+        .testTarget(name: "MonitorTestingTests", dependencies: ["MonitorTesting"], swiftSettings: testing),
         .testTarget(name: "VMCoreTests", dependencies: ["VMCore"], swiftSettings: testing),
         .testTarget(name: "KVMTests", dependencies: ["KVM", "CKVM", "VMCore", "MonitorTesting"], swiftSettings: testing),
         .testTarget(name: "X86Tests", dependencies: ["X86", "MonitorTesting"], exclude: ["oracle"], swiftSettings: testing),
@@ -117,7 +118,7 @@ let package = Package(
         .testTarget(name: "DevicesTests", dependencies: ["Devices", "MonitorTesting"], swiftSettings: testing),
         .testTarget(name: "PCITests", dependencies: ["PCI", "VMCore", "MonitorTesting"], swiftSettings: testing),
         .testTarget(name: "VirtioTests", dependencies: ["Virtio", "VMCore", "MonitorTesting"], swiftSettings: testing),
-        .testTarget(name: "BootTests", dependencies: ["Boot", "CCompression"], swiftSettings: testing),
+        .testTarget(name: "BootTests", dependencies: ["Boot", "CCompression", "MonitorTesting"], swiftSettings: testing),
         .testTarget(name: "MachineTests", dependencies: ["Machine", "KVM", "SoftCPU", "VMCore", "MonitorTesting"], swiftSettings: testing),
         .testTarget(
             name: "WindhoverTests", dependencies: ["Windhover", "WindhoverTesting", "MonitorTesting", "Machine", "VMCore", "CHost"],

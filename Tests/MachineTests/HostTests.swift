@@ -1,4 +1,5 @@
 import Glibc
+import MonitorTesting
 import Synchronization
 import Testing
 import VMCore
@@ -156,7 +157,7 @@ private func eventually(_ condition: () -> Bool) -> Bool {
                 guard count > 0 else { break }
                 received += buffer.prefix(count)
             }
-            #expect(received == sent)
+            #expect(difference(of: received, from: sent) == nil)
             #expect(eventually { space.withLock { $0 > 0 } })
         }
     }
@@ -253,7 +254,7 @@ private final class SlowReceiver: ByteReceiver, @unchecked Sendable {
             source.connect(receiver)
             source.start()
             #expect(eventually { receiver.bytes.count == content.count })
-            #expect(receiver.bytes == content)
+            #expect(difference(of: receiver.bytes, from: content) == nil)
             source.stop()
         }
     }

@@ -1,5 +1,6 @@
 import CHost
 import Glibc
+import MonitorTesting
 import Testing
 import X86
 
@@ -71,7 +72,7 @@ import X86
             let before = [UInt8](UnsafeRawBufferPointer(start: machine.image, count: 512))
             #expect(try machine.run(0x0F, 0xAE, 0x08) == .generalProtection, "FXRSTOR, bit \(bit)")
             #expect(try machine.run(0x48, 0x0F, 0xAE, 0x08) == .generalProtection, "FXRSTOR64, bit \(bit)")
-            #expect(before == [UInt8](UnsafeRawBufferPointer(start: machine.image, count: 512)))
+            #expect(difference(of: before, from: [UInt8](UnsafeRawBufferPointer(start: machine.image, count: 512))) == nil)
         }
         machine.memory.storeBytes(of: 0xFFFF, as: UInt32.self)
         #expect(try machine.run(0x0F, 0xAE, 0x10) == .done)
@@ -87,7 +88,7 @@ import X86
             FXSaveImage.canonicalise(machine.image)
             let again = [UInt8](UnsafeRawBufferPointer(start: machine.image, count: 512))
             FXSaveImage.canonicalise(machine.image)
-            #expect(again == [UInt8](UnsafeRawBufferPointer(start: machine.image, count: 512)))
+            #expect(difference(of: again, from: [UInt8](UnsafeRawBufferPointer(start: machine.image, count: 512))) == nil)
             #expect(machine[FXSaveImage.mxcsr, UInt32.self] & ~0xFFFF == 0)
             // addps, and fadd, which raises what is pending.
             #expect(try [.done, .simdException].contains(machine.run(0x0F, 0x58, 0xC1)))
@@ -220,7 +221,7 @@ import X86
                 after.replaceSubrange(FXSaveImage.fop..<FXSaveImage.mxcsr, with: before[FXSaveImage.fop..<FXSaveImage.mxcsr])
             }
             after.replaceSubrange(28..<32, with: before[28..<32])
-            #expect(before == after, "short \(short), real \(real)")
+            #expect(difference(of: before, from: after) == nil, "short \(short), real \(real)")
         }
     }
 

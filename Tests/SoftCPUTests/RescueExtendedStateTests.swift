@@ -1,3 +1,4 @@
+import MonitorTesting
 import Testing
 import VMCore
 
@@ -90,7 +91,7 @@ import VMCore
         for index in 576..<832 { machine.state.extended[index] = 0 }
         try machine.memory.store(6 as UInt64, at: GuestAddress(Self.area + 512))
         try expectDone(machine, Self.xrstor)
-        #expect(machine.state.extended == before.extended)
+        #expect(difference(of: machine.state.extended, from: before.extended) == nil)
         // Components whose bits are clear become initial, those not asked for stay.
         try machine.memory.store(0 as UInt64, at: GuestAddress(Self.area + 512))
         machine.state.general.rax = 4
@@ -143,7 +144,7 @@ import VMCore
         let before = machine.state.extended
         machine[xmm: 1] = [UInt8](repeating: 9, count: 16)
         try expectDone(machine, Self.xrstors)
-        #expect(machine.state.extended == before)
+        #expect(difference(of: machine.state.extended, from: before) == nil)
         try machine.memory.store(0 as UInt64, at: GuestAddress(Self.area + 520))
         try expectFault(machine, Self.xrstors, 13)
         // A component of IA32_XSS is nowhere that a rescuer reaches.
@@ -179,7 +180,7 @@ import VMCore
         #expect(try machine.word(edge + 160) == 0xA5A5_A5A5_A5A5_A5A5)
         try machine.memory.store(0x1F80 as UInt64, at: GuestAddress(edge + 24))
         try expectFault(machine, Self.xrstor, 14)
-        #expect(machine.state.extended == before)
+        #expect(difference(of: machine.state.extended, from: before) == nil)
 
         machine.state.general.rsi = Self.area
         for header in [[0x400, 0], [1, 1], [0, 1 << 63 | 0x400], [2, 1 << 63 | 1]] as [[UInt64]] {
@@ -189,6 +190,6 @@ import VMCore
         try machine.store([2, 0], at: Self.area + 512)
         try machine.memory.store(0x1_0000 as UInt64, at: GuestAddress(Self.area + 24))
         try expectFault(machine, Self.xrstor, 13)
-        #expect(machine.state.extended == before)
+        #expect(difference(of: machine.state.extended, from: before) == nil)
     }
 }

@@ -24,10 +24,10 @@ import MonitorTesting
             // All that this round has used.
             let before = try rig.memory.read(at: queue.layout.descriptors, count: 512 << 10)
             for _ in 0..<3 { rig.events.poll(milliseconds: 5) }
-            #expect(try rig.memory.read(at: queue.layout.descriptors, count: 512 << 10) == before)
+            #expect(try difference(of: rig.memory.read(at: queue.layout.descriptors, count: 512 << 10), from: before) == nil)
         }
         rig.driver.start(BlockRig.allFeatures)
-        #expect(try rig.read(0, 512) == pattern(0..<512))
+        #expect(try difference(of: rig.read(0, 512), from: pattern(0..<512)) == nil)
         #expect(rig.statistic("hungResets") == 0)
     }
 
@@ -75,7 +75,7 @@ import MonitorTesting
         #expect(try queue.completions().isEmpty && image.heldCalls == 1 && !rig.events.hasWork)
         image.letGo()
         let done = try rig.completions(1)
-        #expect(Array(done[0].bytes.dropLast()) == pattern(9 * 512..<10 * 512))
+        #expect(difference(of: Array(done[0].bytes.dropLast()), from: pattern(9 * 512..<10 * 512)) == nil)
         #expect(image.calls == ["read 3", "read 9"] && rig.statistic("reads") == 1)
         // And the device ends as quickly while one hangs.
         image.hold()
@@ -193,7 +193,7 @@ import MonitorTesting
         rig.events.run()
         #expect(image.calls == ["read 0"])
         rig.driver.start(BlockRig.allFeatures)
-        #expect(try rig.read(7, 512) == pattern(7 * 512..<8 * 512))
+        #expect(try difference(of: rig.read(7, 512), from: pattern(7 * 512..<8 * 512)) == nil)
     }
 
     /// Memory is made once for as many requests as are under way together, and used again.

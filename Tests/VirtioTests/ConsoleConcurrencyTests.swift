@@ -86,8 +86,8 @@ import MonitorTesting
             }
             return await group.reduce(into: []) { $0 += $1 }
         }
-        #expect(input == text)
-        #expect(shared.out.withLock { $0 } == text)
+        #expect(difference(of: input, from: text) == nil)
+        #expect(difference(of: shared.out.withLock { $0 }, from: text) == nil)
         #expect(shared.typed.load(ordering: .relaxed) == length)
     }
 

@@ -84,8 +84,8 @@ import MonitorTesting
         #expect(throws: BlockError.readOnly) { try image.discard(at: 0, count: 512) }
         #expect(throws: BlockError.readOnly) { try image.writeZeroes(at: 0, count: 512, mayUnmap: true) }
         try image.flush()
-        #expect(try read(image, 512, 512) == pattern(512..<1024))
-        #expect(ScratchDirectory.contents(path) == pattern(0..<capacity))
+        #expect(try difference(of: read(image, 512, 512), from: pattern(512..<1024)) == nil)
+        #expect(difference(of: ScratchDirectory.contents(path), from: pattern(0..<capacity)) == nil)
     }
 
     /// A write beyond the process's limit would be a signal: such a disk is refused at once.
@@ -148,13 +148,13 @@ import MonitorTesting
             var data = (0..<count).map { UInt8(truncatingIfNeeded: $0 / 3) ^ byte }
             expected.replaceSubrange(offset..<(offset + count), with: data)
             try write(image, UInt64(offset), &data, skew: skew, pieces: pieces)
-            #expect(try read(image, UInt64(offset), count, skew: skew ^ 1, pieces: pieces) == data)
+            #expect(try difference(of: read(image, UInt64(offset), count, skew: skew ^ 1, pieces: pieces), from: data) == nil)
             // Round about it too.
             let (from, to) = (max(0, offset - 1024), min(capacity, offset + count + 1024))
-            #expect(try read(image, UInt64(from), to - from, pieces: 2) == Array(expected[from..<to]))
+            #expect(try difference(of: read(image, UInt64(from), to - from, pieces: 2), from: Array(expected[from..<to])) == nil)
         }
         try image.flush()
-        #expect(ScratchDirectory.contents(path) == expected)
+        #expect(difference(of: ScratchDirectory.contents(path), from: expected) == nil)
     }
 
     @Test(arguments: bothWays) func nothingBeyondTheEnd(isDirect: Bool) throws {
@@ -170,7 +170,7 @@ import MonitorTesting
         }
         #expect(throws: BlockError.self) { try image.discard(at: .max, count: .max) }
         #expect(throws: BlockError.self) { try image.writeZeroes(at: 512, count: .max, mayUnmap: true) }
-        #expect(ScratchDirectory.contents(path) == pattern(0..<capacity))
+        #expect(difference(of: ScratchDirectory.contents(path), from: pattern(0..<capacity)) == nil)
     }
 
     @Test func discardsGiveSpaceBack() throws {
@@ -193,7 +193,7 @@ import MonitorTesting
         // A file system that punches no holes keeps the space; the bytes are the same.
         #expect(discarded <= full && unmapped <= discarded)
         #expect(try read(image, 0, 512 << 10).allSatisfy { $0 == 0 })
-        #expect(try read(image, 768 << 10, 256 << 10) == pattern(768 << 10..<capacity))
+        #expect(try difference(of: read(image, 768 << 10, 256 << 10), from: pattern(768 << 10..<capacity)) == nil)
     }
 
     /// Where the host knows no quicker way.
@@ -203,7 +203,7 @@ import MonitorTesting
         try image.writeZeroBytes(at: 1024, count: 700 << 10)
         var expected = pattern(0..<capacity)
         expected.replaceSubrange(1024..<(1024 + 700 << 10), with: [UInt8](repeating: 0, count: 700 << 10))
-        #expect(ScratchDirectory.contents(path) == expected)
+        #expect(difference(of: ScratchDirectory.contents(path), from: expected) == nil)
     }
 
     /// The host forgets what it could not write, and calls the next flush a success: the guest is not told so.
@@ -265,11 +265,11 @@ import MonitorTesting
             let rig = try BlockRig(image, options)
             #expect(rig.device.execution == execution)
             #expect(try rig.write(3, [UInt8](repeating: 7, count: 4096)) == 0)
-            #expect(try rig.read(3, 4096) == [UInt8](repeating: 7, count: 4096))
+            #expect(try difference(of: rig.read(3, 4096), from: [UInt8](repeating: 7, count: 4096)) == nil)
             #expect(try rig.send([BlockRig.header(13), BlockRig.segment(100, 64)]).status == 0)
-            #expect(try rig.read(100, 32_768) == [UInt8](repeating: 0, count: 32_768))
+            #expect(try difference(of: rig.read(100, 32_768), from: [UInt8](repeating: 0, count: 32_768)) == nil)
             #expect(try rig.send([BlockRig.header(11), BlockRig.segment(1024, 128)]).status == 0)
-            #expect(try rig.read(512, 512) == pattern(512 * 512..<513 * 512))
+            #expect(try difference(of: rig.read(512, 512), from: pattern(512 * 512..<513 * 512)) == nil)
             #expect(try rig.write(2047, [UInt8](repeating: 7, count: 1024)) == 1)
             #expect(try rig.flush() == 0)
         }
@@ -281,7 +281,7 @@ import MonitorTesting
         let rig = try BlockRig(image)
         #expect(rig.device.execution == .immediate)
         #expect(try rig.write(0, [UInt8](repeating: 1, count: 4096)) == 0)
-        #expect(try rig.read(0, 4096) == [UInt8](repeating: 0, count: 4096))
+        #expect(try difference(of: rig.read(0, 4096), from: [UInt8](repeating: 0, count: 4096)) == nil)
         #expect(try rig.write(1, [UInt8](repeating: 1, count: 4096)) == 1)
         #expect(try rig.flush() == 0)
         #expect(try rig.send([BlockRig.header(11), BlockRig.segment(0, 8)]).status == 0)

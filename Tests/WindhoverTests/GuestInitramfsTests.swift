@@ -229,7 +229,7 @@ final class TestModuleTree {
             "modules.dep", "kernel/drivers/virtio_pci.ko: kernel/drivers/virtio.ko.\(suffix)\nkernel/drivers/virtio.ko.\(suffix):\n")
         if program == "zstd" { try HostFile.remove(file) }
         let root = try CPIOReader(make(tree, socketOnly).bytes)
-        #expect(root["lib/modules/6.1.0-test/virtio.ko"]?.data == TestModule(name: "virtio").bytes)
+        #expect(difference(of: root["lib/modules/6.1.0-test/virtio.ko"]?.data ?? [], from: TestModule(name: "virtio").bytes) == nil)
     }
 
     @Test func aModuleThatIsNoneIsAnErrorWithItsPath() throws {

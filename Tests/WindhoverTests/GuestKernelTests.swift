@@ -1,3 +1,4 @@
+import MonitorTesting
 import Testing
 
 @testable import Windhover
@@ -135,9 +136,9 @@ private enum TestKernel {
             let initramfs = try locate(.path(path), modules: tree.path).initramfs(agent: [1], needs: MachineNeeds(transport: .mmio))
             return try CPIOReader(initramfs.bytes)["lib/modules/6.1.5/virtio_mmio.ko"]?.data
         }
-        #expect(try module() == TestModule(name: "virtio_mmio").bytes)
+        #expect(try difference(of: module() ?? [], from: TestModule(name: "virtio_mmio").bytes) == nil)
         try put("boot/config-6.1.5", Array("CONFIG_A=y\nCONFIG_MODULE_SIG_FORCE=y\n".utf8))
-        #expect(try module() == signed)
+        #expect(try difference(of: module() ?? [], from: signed) == nil)
     }
 
     // MARK: The host's

@@ -93,9 +93,9 @@ extension NetworkRig {
             try rig.give(100)
             for number in 0..<20 {
                 try rig.send([frame(number, count: 60 + number * 70)])
-                #expect(host.receive() == frame(number, count: 60 + number * 70))
+                #expect(difference(of: host.receive() ?? [], from: frame(number, count: 60 + number * 70)) == nil)
                 host.send(frame(number, count: 60 + number * 70))
-                #expect(try rig.nextFrame() == frame(number, count: 60 + number * 70))
+                #expect(try difference(of: rig.nextFrame() ?? [], from: frame(number, count: 60 + number * 70)) == nil)
             }
         }
     }
@@ -113,7 +113,7 @@ extension NetworkRig {
             try rig.send([frame(1)], header: [1, 0, 0, 0, 0, 0, 0xFF, 0xFF, 0xFF, 0xFF, 0, 0])
             #expect(rig.count("sendsRefused") == 2)
             try rig.send([frame(2, count: 5000)])
-            #expect(host.receive() == frame(2, count: 5000))
+            #expect(difference(of: host.receive() ?? [], from: frame(2, count: 5000)) == nil)
         }
     }
 

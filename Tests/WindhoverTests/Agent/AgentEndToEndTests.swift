@@ -115,7 +115,7 @@ private final class ConnectedAgent: @unchecked Sendable {
         let bytes = [UInt8](repeating: 0x5A, count: 8 << 20) + Array("end".utf8)
         let result = try agent.run(GuestCommand(["/bin/cat"]), input: bytes)
         #expect(result.exit == GuestExit(cause: .status(0)))
-        #expect(isSame(result.output, bytes))
+        #expect(difference(of: result.output, from: bytes) == nil)
     }
 
     @Test func commandsRunAtOnce() throws {
@@ -172,7 +172,7 @@ private final class ConnectedAgent: @unchecked Sendable {
         #expect(stat(path, &status) == 0 && status.st_mode & 0o7777 == 0o640)
         let result = try agent.run(.read(path))
         #expect(result.exit == GuestExit(cause: .status(0)))
-        #expect(isSame(result.output, bytes))
+        #expect(difference(of: result.output, from: bytes) == nil)
     }
 
     /// By frames, by a connection, by both: it is all there, in its order.
@@ -186,7 +186,7 @@ private final class ConnectedAgent: @unchecked Sendable {
         try process.attach(output: .collector(output), error: .collector(error))
         #expect(try process.wait(until: after(20)) == GuestExit(cause: .status(0)))
         let whole = (1...1_000_000).lazy.flatMap { "\($0)\n".utf8 }.prefix(size)
-        #expect(isSame(output.bytes, Array(whole)))
+        #expect(difference(of: output.bytes, from: Array(whole)) == nil)
         #expect(error.bytes == Array("1\n2\n3\n".utf8))
     }
 

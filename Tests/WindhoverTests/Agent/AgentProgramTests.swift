@@ -1,4 +1,5 @@
 import Glibc
+import MonitorTesting
 import Testing
 
 @testable import Windhover
@@ -84,7 +85,7 @@ import Testing
         #expect(outcome.status == 3)
         let inFrames = framed(session, 1, 1)
         #expect(inFrames.count == min(size, 16_384))
-        #expect(inFrames + outcome.output == [UInt8](repeating: 120, count: size))
+        #expect(difference(of: inFrames + outcome.output, from: [UInt8](repeating: 120, count: size)) == nil)
         #expect(framed(session, 1, 2) == Array("end\n".utf8))
         #expect(Set(session.streams.keys) == (size < 16_384 ? [] : [Key(command: 1, stream: 1)]))
     }
@@ -296,8 +297,7 @@ import Testing
         #expect(!session.streams[Key(command: 1, stream: 1)]!.isAtEnd)
         let outcome = try session.outcome(1)
         #expect(outcome.status == 0)
-        #expect(outcome.output.count == input.count)
-        #expect(outcome.output.withUnsafeBytes { a in input.withUnsafeBytes { b in memcmp(a.baseAddress!, b.baseAddress!, b.count) } } == 0)
+        #expect(difference(of: outcome.output, from: input) == nil)
     }
 
     @Test func aReaderThatIsSlowStallsItsOwnStreamOnly() throws {
@@ -461,7 +461,7 @@ import Testing
         var read = AgentCommand(path)
         read.operation = 2
         read.streams = 2
-        #expect(try session.run(2, read).output == contents)
+        #expect(try difference(of: session.run(2, read).output, from: contents) == nil)
         // Shorter, and with other rights: it is replaced.
         write.arguments[1] = "755"
         #expect(try session.run(3, write, input: [1, 2]).status == 0)

@@ -38,9 +38,6 @@ func readToEnd(_ descriptor: Int32, limit: Int = .max) -> [UInt8] {
     return result
 }
 
-/// Compares megabytes, which a debug build's arrays take seconds for.
-func isSame(_ one: [UInt8], _ other: [UInt8]) -> Bool { one.count == other.count && memcmp(one, other, one.count) == 0 }
-
 /// Writes all of the bytes.
 /// - Returns: false where the reader has gone.
 @discardableResult

@@ -45,7 +45,7 @@ import MonitorTesting
             close(guest)
             return true
         }
-        #expect(isSame(readToEnd(reader), bytes))
+        #expect(difference(of: readToEnd(reader), from: bytes) == nil)
         #expect(written.wait() == true)
         #expect(outgoing.wait(until: after(5)) == .finished)
         close(reader)
@@ -58,7 +58,7 @@ import MonitorTesting
             close(feed)
             return true
         }
-        #expect(isSame(readToEnd(guestInput), bytes))
+        #expect(difference(of: readToEnd(guestInput), from: bytes) == nil)
         #expect(fed.wait() == true)
         #expect(incoming.wait(until: after(5)) == .finished)
         close(guestInput)
@@ -88,7 +88,7 @@ import MonitorTesting
         let (host, guest) = socketPair()
         let bytes = Self.pattern(3 << 20)
         let pump = try StreamPump.input(from: .bytes(bytes), to: StreamDescriptor(socket: host)) { _ in }
-        #expect(isSame(readToEnd(guest), bytes))
+        #expect(difference(of: readToEnd(guest), from: bytes) == nil)
         #expect(pump.wait(until: after(5)) == .finished)
         close(guest)
     }
@@ -104,7 +104,7 @@ import MonitorTesting
         #expect(outgoing.wait(until: after(5)) == .finished)
         lseek(file, 0, SEEK_SET)
         let (incoming, guestInput) = try input(from: file)
-        #expect(isSame(readToEnd(guestInput), bytes))
+        #expect(difference(of: readToEnd(guestInput), from: bytes) == nil)
         #expect(incoming.wait(until: after(5)) == .finished)
         close(guestInput)
     }
@@ -126,12 +126,12 @@ import MonitorTesting
         writeAll(fastGuest, bytes)
         close(fastGuest)
         #expect(fast.wait(until: after(10)) == .finished)
-        #expect(isSame(collector.bytes, bytes))
+        #expect(difference(of: collector.bytes, from: bytes) == nil)
         #expect(slow.wait(until: after(0.01)) == nil)
         // An end of the command does not cut off what is still to be read.
         slow.finish()
         usleep(200_000)
-        #expect(isSame(readToEnd(slowReader), bytes))
+        #expect(difference(of: readToEnd(slowReader), from: bytes) == nil)
         #expect(slow.wait(until: after(5)) == .finished)
         close(slowReader)
     }
@@ -211,7 +211,7 @@ import MonitorTesting
         writeAll(guest, Self.pattern(700))
         pump.takeRest()
         #expect(pump.wait(until: after(2)) == .stopped)
-        #expect(collector.bytes == Self.pattern(700))
+        #expect(difference(of: collector.bytes, from: Self.pattern(700)) == nil)
         close(guest)
     }
 
@@ -257,7 +257,7 @@ import MonitorTesting
         writeAll(guest, bytes)
         close(guest)
         #expect(pump.wait(until: after(10)) == .finished)
-        #expect(collector.bytes == Array(bytes[..<100_000]))
+        #expect(difference(of: collector.bytes, from: Array(bytes[..<100_000])) == nil)
         #expect(collector.droppedCount == UInt64(bytes.count - 100_000))
         let none = OutputCollector(limit: -1)
         bytes.withUnsafeBytes { none.append($0) }
