@@ -3,7 +3,7 @@
 #include "agent.h"
 
 enum {
-    SIOCADDRT = 0x890B, SIOCGIFNAME = 0x8910, SIOCGIFFLAGS = 0x8913, SIOCSIFFLAGS = 0x8914, SIOCSIFADDR = 0x8916,
+    SIOCADDRT = 0x890B, SIOCDELRT = 0x890C, SIOCGIFNAME = 0x8910, SIOCGIFFLAGS = 0x8913, SIOCSIFFLAGS = 0x8914, SIOCSIFADDR = 0x8916,
     SIOCSIFNETMASK = 0x891C, SIOCSIFMTU = 0x8922, SIOCGIFHWADDR = 0x8927,
 };
 enum { IFF_UP = 1, IFF_RUNNING = 0x40, ARPHRD_ETHER = 1, RTF_UP = 1, RTF_GATEWAY = 2, RTF_HOST = 4 };
@@ -67,13 +67,13 @@ static int first_interface(int fd, struct interface *interface, u8 hardware[6]) 
 
 static struct address address_of(u32 address) { return (struct address){ .family = AF_INET, .address = address }; }
 
-static int set_route(int fd, struct interface *interface, const struct route *route) {
+static int change_route(int fd, u32 request, struct interface *interface, const struct route *route) {
     struct route_entry entry = {
         .destination = address_of(route->destination), .gateway = address_of(route->gateway), .mask = address_of(route->mask),
         .flags = (u16)(RTF_UP | (route->gateway ? RTF_GATEWAY : 0) | (route->mask == UINT32_MAX ? RTF_HOST : 0)),
         .device = interface->name,
     };
-    int error = sys_ioctl(fd, SIOCADDRT, &entry);
+    int error = sys_ioctl(fd, request, &entry);
     return error == -EEXIST ? 0 : error;
 }
 
@@ -93,9 +93,58 @@ static void apply(int fd, struct interface *interface, const struct lease *lease
             note_failed("the packets' size could not be set on ", interface->name, error);
     }
     for (u32 i = 0; i < lease->route_count; i++)
-        if ((error = set_route(fd, interface, &lease->routes[i])) < 0)
+        if ((error = change_route(fd, SIOCADDRT, interface, &lease->routes[i])) < 0)
             note_failed("a route could not be set on ", interface->name, error);
     write_resolver(lease);
+}
+
+/// The interface that DHCP is about, and its index.
+static struct interface leased;
+static int leased_index;
+
+/// Takes this address away and no other that somebody gave the interface, which the older calls cannot. Source: [LINUX-RTNETLINK].
+static void remove_address(u32 address) {
+    enum { RTM_DELADDR = 21, NLM_F_REQUEST = 1, IFA_LOCAL = 2 };
+    struct {
+        u32 size; u16 type, flags; u32 sequence, port;
+        u8 family, bits, address_flags, scope; int index;
+        u16 attribute_size, attribute; u32 address;
+    } request = {
+        .size = sizeof request, .type = RTM_DELADDR, .flags = NLM_F_REQUEST, .family = AF_INET, .index = leased_index,
+        .attribute_size = 8, .attribute = IFA_LOCAL, .address = address,
+    };
+    int fd = sys_socket(AF_NETLINK, SOCK_RAW, 0);
+    if (fd < 0) return;
+    sys_sendto(fd, &request, sizeof request, 0, NULL, 0);
+    sys_close(fd);
+}
+
+static void withdraw(int fd, const struct lease *lease) {
+    // The last first: one may lead to another's gateway. Those that went with somebody's changes are no matter.
+    for (u32 i = lease->route_count; i > 0; i--) change_route(fd, SIOCDELRT, &leased, &lease->routes[i - 1]);
+    remove_address(lease->address);
+}
+
+void lease_taken(const struct lease *lease, const struct lease *before) {
+    // A lease that is renewed leaves connections alone, and what somebody has changed in the meantime.
+    size_t from = offsetof(struct lease, address);
+    if (before && memcmp((const u8 *)lease + from, (const u8 *)before + from, sizeof *lease - from) == 0) return;
+    int fd = sys_socket(AF_INET, SOCK_DGRAM, 0);
+    if (fd < 0) return;
+    if (before) withdraw(fd, before);
+    apply(fd, &leased, lease);
+    sys_close(fd);
+}
+
+void lease_lost(const struct lease *lease, const char *why) {
+    note_failed(why, leased.name, 0);
+    int fd = sys_socket(AF_INET, SOCK_DGRAM, 0);
+    if (fd < 0) {
+        remove_address(lease->address);
+        return;
+    }
+    withdraw(fd, lease);
+    sys_close(fd);
 }
 
 static void configure(int fd) {
@@ -118,11 +167,11 @@ static void configure(int fd) {
     until = now_milliseconds() + CARRIER_LIMIT;
     while (sys_ioctl(fd, SIOCGIFFLAGS, &interface) == 0 && !(interface.flags & IFF_RUNNING) && now_milliseconds() < until)
         sleep_milliseconds(1);
-    struct lease lease;
-    error = dhcp(index, hardware, LEASE_LIMIT, &lease);
+    leased = interface;
+    leased_index = index;
+    error = lease_first(index, leased.name, hardware, LEASE_LIMIT);
     if (error == -ETIMEDOUT) note_failed("no DHCP server gave an address within 5 seconds to ", interface.name, 0);
     else if (error < 0) note_failed("no address could be asked for on ", interface.name, error);
-    else apply(fd, &interface, &lease);
 }
 
 void network_up(void) {
