@@ -93,6 +93,11 @@ int connect_stream(u32 number, u32 stream);
 /// A vsock connection to the host, or a negative errno.
 int connect_host(u32 port);
 
+/// What the loop polls.
+struct poll_set { struct pollfd *fds; size_t count, room; bool at_once, soon; };
+int poll_add(struct poll_set *set, int fd, int events);
+int poll_result(const struct poll_set *set, int slot);
+
 // MARK: main.c
 
 /// A line on the console.
@@ -134,7 +139,7 @@ extern bool root_in_memory;
 
 void load_modules(void);
 
-// MARK: network.c, dhcp.c, resolver.c
+// MARK: network.c, lease.c, dhcp.c, resolver.c
 
 void loopback_up(void);
 /// Configures the first interface; what goes wrong is a note.
@@ -143,17 +148,42 @@ void network_up(void);
 enum { DNS_LIMIT = 3, ROUTE_LIMIT = 16 };
 /// Addresses in network order, as everywhere.
 struct route { u32 destination, mask, gateway; };
+#define LEASE_FOREVER UINT32_MAX
 struct lease {
-    u32 address, mask, server, seconds;
+    u32 seconds, renew, rebind; // from the request on; the latter two 0 where the server leaves them to the client
+    u32 server;
+    // What is configured, from here on.
+    u32 address, mask;
     u32 dns[DNS_LIMIT], dns_count;
     struct route routes[ROUTE_LIMIT];
     u32 route_count, mtu;
     char domain[256];
 };
-/// Asks for an address. - Returns: 0, or a negative errno; -ETIMEDOUT if nobody answers.
-int dhcp(int index, const u8 hardware[6], u64 limit_milliseconds, struct lease *lease);
+/// Configures what a lease says in place of what one said before (NULL: none).
+void lease_taken(const struct lease *lease, const struct lease *before);
+/// Takes the address away.
+void lease_lost(const struct lease *lease, const char *why);
 /// Tells the guest's programs where names are looked up.
 void write_resolver(const struct lease *lease);
+
+/// Where messages go; the socket is -1 while none is awaited.
+struct dhcp_link { int fd, index; bool raw; const char *name; u8 hardware[6]; u32 transaction; };
+enum { DHCP_DISCOVER = 1, DHCP_OFFER = 2, DHCP_REQUEST = 3, DHCP_ACK = 5, DHCP_NAK = 6 };
+/// - Parameter raw: without an address, for packets; otherwise a socket as any other. - Returns: 0, or a negative errno.
+int dhcp_open(struct dhcp_link *link, bool raw);
+void dhcp_close(struct dhcp_link *link);
+/// One that cannot be sent is as one that is lost.
+/// - Parameters: `lease` is what is asked for, NULL before there is an offer; `to` the server, without meaning for packets, which go
+///   to all.
+void dhcp_send(const struct dhcp_link *link, u8 type, const struct lease *lease, u32 to, u32 seconds);
+/// Takes one packet. - Returns: its message's type, 0 if it is none for this client, -1 where there is no packet.
+int dhcp_receive(const struct dhcp_link *link, struct lease *lease);
+
+/// Waits for an interface's first lease. - Returns: 0, or a negative errno; -ETIMEDOUT if nobody gives one.
+int lease_first(int index, const char *name, const u8 hardware[6], u64 limit_milliseconds);
+/// What the loop has to do for it.
+void lease_poll(struct poll_set *set);
+void lease_step(const struct poll_set *set);
 
 // MARK: command.c: from start to ended
 
@@ -212,10 +242,6 @@ void reap(void);
 /// Kills the process groups of all commands.
 void commands_kill(void);
 
-/// What the loop polls.
-struct poll_set { struct pollfd *fds; size_t count, room; bool at_once, soon; };
-int poll_add(struct poll_set *set, int fd, int events);
-int poll_result(const struct poll_set *set, int slot);
 void commands_poll(struct poll_set *set);
 void commands_step(const struct poll_set *set);
 

@@ -236,6 +236,7 @@ _Noreturn void serve(int connection) {
         set.at_once = set.soon = false;
         int slot = poll_add(&set, control, POLLIN | (queue.count ? POLLOUT : 0));
         commands_poll(&set);
+        lease_poll(&set);
         // A child's end comes as a signal, which is let in here and nowhere else.
         static const struct timespec none = { 0, 0 }, soon = { 0, 250000000 };
         u64 mask = 0;
@@ -244,6 +245,7 @@ _Noreturn void serve(int connection) {
         is_gathering = true;
         reap();
         commands_step(&set);
+        lease_step(&set);
         is_gathering = false;
         flush();
         if (poll_result(&set, slot) & ~POLLOUT) receive();

@@ -1,21 +1,21 @@
-// A DHCP client for one address, which is kept for the guest's life and not renewed. Source: [RFC2131], [RFC2132].
+// DHCP's messages, and the sockets they go through; what they are for is in lease.c. Source: [RFC2131 §2, §4.1], [RFC2132].
 //
-// Before there is an address no ordinary socket receives what is sent to it, so packets are made and read here, IP header
-// included; the frames around them are the kernel's.
+// Without an address no ordinary socket receives what is sent to it, so packets are made and read here, IP header included;
+// the frames around them are the kernel's. With one an ordinary socket does, and finds the way to a server by itself.
 #include "agent.h"
 
-enum { MESSAGE_DISCOVER = 1, MESSAGE_OFFER = 2, MESSAGE_REQUEST = 3, MESSAGE_ACK = 5, MESSAGE_NAK = 6 };
 enum {
     OPTION_MASK = 1, OPTION_ROUTER = 3, OPTION_DNS = 6, OPTION_DOMAIN = 15, OPTION_MTU = 26, OPTION_REQUESTED = 50,
-    OPTION_LEASE = 51, OPTION_OVERLOAD = 52, OPTION_TYPE = 53, OPTION_SERVER = 54, OPTION_WANTED = 55, OPTION_CLIENT = 61,
-    OPTION_ROUTES = 121, OPTION_END = 255,
+    OPTION_LEASE = 51, OPTION_TYPE = 53, OPTION_SERVER = 54, OPTION_WANTED = 55, OPTION_RENEW = 58, OPTION_REBIND = 59,
+    OPTION_CLIENT = 61, OPTION_ROUTES = 121, OPTION_END = 255,
 };
-enum { IP_HEADER = 20, UDP_HEADER = 8, FIXED = 236, COOKIE = 4, PACKET_LIMIT = 1500, ETHERTYPE_IP = 0x0800, BROADCAST = 0x80 };
+enum { IP_HEADER = 20, UDP_HEADER = 8, FIXED = 236, COOKIE = 4, MESSAGE = FIXED + COOKIE + 64, PACKET_LIMIT = 1500 };
+enum { ETHERTYPE_IP = 0x0800, PROTOCOL_UDP = 17, BROADCAST = 0x80, SERVER_PORT = 67, CLIENT_PORT = 68 };
+#define MAGIC "\x63\x82\x53\x63"
 
 /// struct sockaddr_ll.
 struct link_address { u16 family, protocol; int index; u16 type; u8 packet, length, address[8]; };
-
-struct client { int fd, index; u8 hardware[6]; u32 transaction; };
+struct internet_address { u16 family, port; u32 address; u8 zero[8]; };
 
 static u16 big16(const u8 *bytes) { return (u16)(bytes[0] << 8 | bytes[1]); }
 static u32 big32(const u8 *bytes) { return (u32)big16(bytes) << 16 | big16(bytes + 2); }
@@ -47,49 +47,57 @@ static u8 *option(u8 *place, u8 code, u8 count, const void *bytes) {
     return place + 2 + count;
 }
 
-/// - Parameter offer: what is asked for; NULL before there is one.
-static int send_message(const struct client *client, u8 type, const struct lease *offer, u32 seconds) {
-    u8 packet[IP_HEADER + UDP_HEADER + FIXED + COOKIE + 64];
-    memset(packet, 0, sizeof packet);
-    u8 *udp = packet + IP_HEADER, *message = udp + UDP_HEADER, *place = message + FIXED + COOKIE;
+static void make_message(const struct dhcp_link *link, u8 type, const struct lease *lease, u32 seconds, u8 *message) {
+    static const u8 wanted[] = { OPTION_MASK, OPTION_ROUTES, OPTION_ROUTER, OPTION_DNS, OPTION_DOMAIN, OPTION_MTU, OPTION_RENEW, OPTION_REBIND };
+    u8 *place = message + FIXED + COOKIE, identity[7] = { 1 };
     message[0] = 1; // a request
     message[1] = 1; // Ethernet
     message[2] = 6;
-    memcpy(message + 4, &client->transaction, 4);
-    put_big16(message + 8, seconds);
-    // Whoever has no address yet is answered by broadcast.
-    message[10] = BROADCAST;
-    memcpy(message + 28, client->hardware, 6);
-    memcpy(message + FIXED, "\x63\x82\x53\x63", COOKIE);
-    static const u8 wanted[] = { OPTION_MASK, OPTION_ROUTES, OPTION_ROUTER, OPTION_DNS, OPTION_DOMAIN, OPTION_MTU };
-    u8 identity[7] = { 1 };
-    memcpy(identity + 1, client->hardware, 6);
+    memcpy(message + 4, &link->transaction, 4);
+    put_big16(message + 8, seconds > 0xFFFF ? 0xFFFF : seconds);
+    // Whoever has no address yet is answered by broadcast; whoever has one, there.
+    if (link->raw) message[10] = BROADCAST;
+    else memcpy(message + 12, &lease->address, 4);
+    memcpy(message + 28, link->hardware, 6);
+    memcpy(message + FIXED, MAGIC, COOKIE);
+    memcpy(identity + 1, link->hardware, 6);
     place = option(place, OPTION_TYPE, 1, &type);
     place = option(place, OPTION_CLIENT, sizeof identity, identity);
     place = option(place, OPTION_WANTED, sizeof wanted, wanted);
-    if (offer) {
-        place = option(place, OPTION_REQUESTED, 4, &offer->address);
-        place = option(place, OPTION_SERVER, 4, &offer->server);
+    // Which of the offers: not said of what is held already.
+    if (link->raw && lease) {
+        place = option(place, OPTION_REQUESTED, 4, &lease->address);
+        place = option(place, OPTION_SERVER, 4, &lease->server);
     }
     *place = OPTION_END;
+}
 
+void dhcp_send(const struct dhcp_link *link, u8 type, const struct lease *lease, u32 to, u32 seconds) {
+    u8 packet[IP_HEADER + UDP_HEADER + MESSAGE];
+    memset(packet, 0, sizeof packet);
+    u8 *udp = packet + IP_HEADER, *message = udp + UDP_HEADER;
+    make_message(link, type, lease, seconds, message);
+    if (!link->raw) {
+        struct internet_address server = { .family = AF_INET, .port = __builtin_bswap16(SERVER_PORT), .address = to };
+        sys_sendto(link->fd, message, MESSAGE, MSG_DONTWAIT, &server, sizeof server);
+        return;
+    }
     packet[0] = 0x45;
     put_big16(packet + 2, sizeof packet);
     packet[8] = 64;
-    packet[9] = 17; // UDP
+    packet[9] = PROTOCOL_UDP;
     memset(packet + 16, 0xFF, 4);
     put_big16(packet + 10, checksum(sum(0, packet, IP_HEADER)));
-    put_big16(udp, 68);
-    put_big16(udp + 2, 67);
+    put_big16(udp, CLIENT_PORT);
+    put_big16(udp + 2, SERVER_PORT);
     put_big16(udp + 4, sizeof packet - IP_HEADER);
     // Over a pseudo-header too: the addresses, the protocol, the length.
-    u32 total = sum(17 + sizeof packet - IP_HEADER, packet + 12, 8);
+    u32 total = sum(PROTOCOL_UDP + sizeof packet - IP_HEADER, packet + 12, 8);
     put_big16(udp + 6, checksum(sum(total, udp, sizeof packet - IP_HEADER)));
 
-    struct link_address everybody = { .family = AF_PACKET, .protocol = __builtin_bswap16(ETHERTYPE_IP), .index = client->index, .length = 6 };
+    struct link_address everybody = { .family = AF_PACKET, .protocol = __builtin_bswap16(ETHERTYPE_IP), .index = link->index, .length = 6 };
     memset(everybody.address, 0xFF, 6);
-    long done = sys_sendto(client->fd, packet, sizeof packet, MSG_DONTWAIT, &everybody, sizeof everybody);
-    return done < 0 ? (int)done : 0;
+    sys_sendto(link->fd, packet, sizeof packet, MSG_DONTWAIT, &everybody, sizeof everybody);
 }
 
 // MARK: Receiving
@@ -143,6 +151,8 @@ static u8 read_options(const u8 *bytes, size_t count, struct lease *lease) {
         case OPTION_MASK: if (length == 4) lease->mask = as_is(value); break;
         case OPTION_SERVER: if (length == 4) lease->server = as_is(value); break;
         case OPTION_LEASE: if (length == 4) lease->seconds = big32(value); break;
+        case OPTION_RENEW: if (length == 4) lease->renew = big32(value); break;
+        case OPTION_REBIND: if (length == 4) lease->rebind = big32(value); break;
         case OPTION_ROUTER: if (length >= 4) router = as_is(value); break;
         case OPTION_MTU: if (length == 2 && big16(value) >= 68) lease->mtu = big16(value); break;
         case OPTION_DOMAIN: read_domain(value, length, lease); break;
@@ -161,86 +171,89 @@ static u8 read_options(const u8 *bytes, size_t count, struct lease *lease) {
     return type;
 }
 
-/// Whether a packet is an answer to this client, and what it says. - Returns: the message's type, or 0.
-static u8 read_message(const struct client *client, const u8 *packet, size_t count, struct lease *lease) {
-    if (count < IP_HEADER || packet[0] >> 4 != 4 || packet[9] != 17 || (big16(packet + 6) & 0x3FFF) != 0) return 0;
+/// Where the message is in a packet for a client's port. - Returns: NULL for what is none.
+static const u8 *message_in(const u8 *packet, size_t *count) {
+    if (*count < IP_HEADER || packet[0] >> 4 != 4 || packet[9] != PROTOCOL_UDP || (big16(packet + 6) & 0x3FFF) != 0) return NULL;
     size_t header = (size_t)(packet[0] & 15) * 4, total = big16(packet + 2);
-    if (header < IP_HEADER || total > count || total < header + UDP_HEADER + FIXED + COOKIE) return 0;
-    const u8 *udp = packet + header, *message = udp + UDP_HEADER;
-    if (big16(udp + 2) != 68 || message[0] != 2 || memcmp(message + 4, &client->transaction, 4) != 0) return 0;
-    if (memcmp(message + 28, client->hardware, 6) != 0 || memcmp(message + FIXED, "\x63\x82\x53\x63", COOKIE) != 0) return 0;
-    *lease = (struct lease){ .address = as_is(message + 16) };
-    return read_options(message + FIXED + COOKIE, total - header - UDP_HEADER - FIXED - COOKIE, lease);
+    if (header < IP_HEADER || total > *count || total < header + UDP_HEADER || big16(packet + header + 2) != CLIENT_PORT) return NULL;
+    *count = total - header - UDP_HEADER;
+    return packet + header + UDP_HEADER;
 }
 
-/// Waits for a message until a time. - Returns: its type; 0 if none came.
-static u8 receive_message(const struct client *client, u64 until, struct lease *lease) {
-    u64 mask = 0;
-    for (;;) {
-        u64 now = now_milliseconds();
-        if (now >= until) return 0;
-        struct timespec limit = { (i64)((until - now) / 1000), (i64)((until - now) % 1000) * 1000000 };
-        struct pollfd fd = { .fd = client->fd, .events = POLLIN };
-        if (sys_ppoll(&fd, 1, &limit, &mask) <= 0) continue;
-        u8 packet[PACKET_LIMIT];
-        long got = sys_recv(client->fd, packet, sizeof packet, MSG_DONTWAIT);
-        u8 type = got > 0 ? read_message(client, packet, (size_t)got, lease) : 0;
-        if (type) return type;
-    }
+/// Whether a message is an answer to this client, and what it says. - Returns: the message's type, or 0.
+static u8 read_message(const struct dhcp_link *link, const u8 *message, size_t count, struct lease *lease) {
+    if (count < FIXED + COOKIE || message[0] != 2 || memcmp(message + 4, &link->transaction, 4) != 0) return 0;
+    if (memcmp(message + 28, link->hardware, 6) != 0 || memcmp(message + FIXED, MAGIC, COOKIE) != 0) return 0;
+    // A server that says nothing of time gives the address for good, as BOOTP's do.
+    *lease = (struct lease){ .address = as_is(message + 16), .seconds = LEASE_FOREVER };
+    return read_options(message + FIXED + COOKIE, count - FIXED - COOKIE, lease);
 }
 
-// MARK: The exchange
-
-static u32 class_mask(u32 address) {
-    u8 first = (u8)address;
-    return mask_of(first < 128 ? 8 : first < 192 ? 16 : 24);
+int dhcp_receive(const struct dhcp_link *link, struct lease *lease) {
+    u8 packet[PACKET_LIMIT];
+    long got = sys_recv(link->fd, packet, sizeof packet, MSG_DONTWAIT);
+    if (got < 0) return -1;
+    size_t count = (size_t)got;
+    const u8 *message = link->raw ? message_in(packet, &count) : packet;
+    return message ? read_message(link, message, count, lease) : 0;
 }
 
-static int exchange(struct client *client, u64 limit, struct lease *lease) {
-    enum { REQUESTS = 3 };
-    u64 start = now_milliseconds(), until = start + limit, pause = 100;
-    struct lease offer;
-    bool offered = false;
-    u32 requests = 0;
-    while (now_milliseconds() < until) {
-        u64 now = now_milliseconds(), next = now + pause;
-        // Whoever offered may be gone: others are asked again.
-        if (offered && requests++ == REQUESTS) offered = false;
-        if (!offered) requests = 0;
-        // One that cannot be sent is as one that is lost.
-        send_message(client, offered ? MESSAGE_REQUEST : MESSAGE_DISCOVER, offered ? &offer : NULL, (u32)((now - start) / 1000));
-        if (next > until) next = until;
-        bool answered = false;
-        for (u8 type; !answered && (type = receive_message(client, next, lease));) {
-            if (type == MESSAGE_OFFER && !offered && lease->address) {
-                offer = *lease;
-                offered = answered = true;
-            } else if (type == MESSAGE_ACK && offered && lease->address) {
-                if (!lease->mask) lease->mask = class_mask(lease->address);
-                return 0;
-            } else if (type == MESSAGE_NAK && offered) {
-                offered = false;
-                answered = true;
-            }
-        }
-        // Soon again while there is nothing, for the other side may not be up; then less and less often.
-        pause = answered ? 200 : pause * 2;
-    }
-    return -ETIMEDOUT;
+// MARK: Sockets
+
+/// Has the kernel pass on nothing but what is for a client's port: the rest would wake the agent for nothing. Source: [LINUX-FILTER].
+static void attach_filter(int fd) {
+    enum { SOL_SOCKET = 1, SO_ATTACH_FILTER = 26 };
+    struct instruction { u16 code; u8 yes, no; u32 value; };
+    static const struct instruction filter[] = {
+        { 0x30, 0, 0, 9 },            // a byte of the IP header: the protocol
+        { 0x15, 0, 4, PROTOCOL_UDP }, //
+        { 0xB1, 0, 0, 0 },            // the header's length
+        { 0x48, 0, 0, 2 },            // two bytes of what follows: the port it is for
+        { 0x15, 0, 1, CLIENT_PORT },  //
+        { 0x06, 0, 0, PACKET_LIMIT }, // so many bytes are passed on
+        { 0x06, 0, 0, 0 },
+    };
+    struct { u16 count; const struct instruction *instructions; } program = { sizeof filter / sizeof *filter, filter };
+    sys_setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program);
 }
 
-int dhcp(int index, const u8 hardware[6], u64 limit, struct lease *lease) {
-    struct client client = { .index = index };
-    client.fd = sys_socket(AF_PACKET, SOCK_DGRAM, __builtin_bswap16(ETHERTYPE_IP));
-    if (client.fd < 0) return client.fd;
-    memcpy(client.hardware, hardware, 6);
-    // Anything that others in the same network do not have at the same time.
-    struct timespec time = { 0, 0 };
-    sys_clock_gettime(CLOCK_REALTIME, &time);
-    client.transaction = (u32)time.nanoseconds * 2654435761U ^ (u32)time.seconds ^ little32(hardware + 2);
-    struct link_address here = { .family = AF_PACKET, .protocol = __builtin_bswap16(ETHERTYPE_IP), .index = index };
-    int error = sys_bind(client.fd, &here, sizeof here);
-    if (error == 0) error = exchange(&client, limit, lease);
-    sys_close(client.fd);
+static int open_raw(const struct dhcp_link *link) {
+    // Bound to nothing it hears nothing: first the filter.
+    int fd = sys_socket(AF_PACKET, SOCK_DGRAM, 0);
+    if (fd < 0) return fd;
+    attach_filter(fd);
+    struct link_address here = { .family = AF_PACKET, .protocol = __builtin_bswap16(ETHERTYPE_IP), .index = link->index };
+    int error = sys_bind(fd, &here, sizeof here);
+    if (error == 0) return fd;
+    sys_close(fd);
     return error;
+}
+
+static int open_ordinary(const struct dhcp_link *link) {
+    enum { SOL_SOCKET = 1, SO_REUSEADDR = 2, SO_BROADCAST = 6, SO_BINDTODEVICE = 25 };
+    int fd = sys_socket(AF_INET, SOCK_DGRAM, 0), on = 1;
+    if (fd < 0) return fd;
+    sys_setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    sys_setsockopt(fd, SOL_SOCKET, SO_BROADCAST, &on, sizeof on);
+    // A broadcast goes where it is bound to, and a refusal comes as one.
+    struct internet_address here = { .family = AF_INET, .port = __builtin_bswap16(CLIENT_PORT) };
+    int error = sys_setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, link->name, (u32)length_of(link->name));
+    if (error == 0) error = sys_bind(fd, &here, sizeof here);
+    if (error == 0) return fd;
+    sys_close(fd);
+    return error;
+}
+
+int dhcp_open(struct dhcp_link *link, bool raw) {
+    if (link->fd >= 0 && link->raw == raw) return 0;
+    dhcp_close(link);
+    int fd = raw ? open_raw(link) : open_ordinary(link);
+    link->raw = raw;
+    if (fd >= 0) link->fd = fd;
+    return fd < 0 ? fd : 0;
+}
+
+void dhcp_close(struct dhcp_link *link) {
+    if (link->fd >= 0) sys_close(link->fd);
+    link->fd = -1;
 }

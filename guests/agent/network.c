@@ -3,10 +3,10 @@
 #include "agent.h"
 
 enum {
-    SIOCADDRT = 0x890B, SIOCGIFNAME = 0x8910, SIOCGIFFLAGS = 0x8913, SIOCSIFFLAGS = 0x8914, SIOCSIFADDR = 0x8916,
-    SIOCSIFNETMASK = 0x891C, SIOCSIFMTU = 0x8922, SIOCGIFHWADDR = 0x8927,
+    SIOCADDRT = 0x890B, SIOCDELRT = 0x890C, SIOCGIFNAME = 0x8910, SIOCGIFFLAGS = 0x8913, SIOCSIFFLAGS = 0x8914,
+    SIOCSIFMTU = 0x8922, SIOCGIFHWADDR = 0x8927,
 };
-enum { IFF_UP = 1, IFF_RUNNING = 0x40, ARPHRD_ETHER = 1, RTF_UP = 1, RTF_GATEWAY = 2, RTF_HOST = 4 };
+enum { IFF_UP = 1, IFF_RUNNING = 0x40, ARPHRD_ETHER = 1, RTF_UP = 1, RTF_GATEWAY = 2, RTF_HOST = 4, RTM_NEWADDR = 20, RTM_DELADDR = 21 };
 
 struct address { u16 family, port; u32 address; u8 zero[8]; };
 struct interface {
@@ -67,35 +67,90 @@ static int first_interface(int fd, struct interface *interface, u8 hardware[6]) 
 
 static struct address address_of(u32 address) { return (struct address){ .family = AF_INET, .address = address }; }
 
-static int set_route(int fd, struct interface *interface, const struct route *route) {
+static int change_route(int fd, u32 request, struct interface *interface, const struct route *route) {
     struct route_entry entry = {
         .destination = address_of(route->destination), .gateway = address_of(route->gateway), .mask = address_of(route->mask),
         .flags = (u16)(RTF_UP | (route->gateway ? RTF_GATEWAY : 0) | (route->mask == UINT32_MAX ? RTF_HOST : 0)),
         .device = interface->name,
     };
-    int error = sys_ioctl(fd, SIOCADDRT, &entry);
+    int error = sys_ioctl(fd, request, &entry);
     return error == -EEXIST ? 0 : error;
 }
 
+/// The interface that DHCP is about, and its index.
+static struct interface leased;
+static int leased_index;
+
+/// Adds this address, or takes it away, and none of another network that somebody gave the interface: the older calls know but one
+/// address. Source: [LINUX-RTNETLINK].
+static int change_address(u16 type, const struct lease *lease) {
+    enum { NLM_F_REQUEST = 1, NLM_F_ACK = 4, NLM_F_CREATE = 0x400, IFA_LOCAL = 2, IFA_BROADCAST = 4, ANSWER_ERROR = 16 };
+    struct attribute { u16 size, type; u32 address; };
+    struct {
+        u32 size;
+        u16 type, flags;
+        u32 sequence, port;
+        u8 family, bits, address_flags, scope;
+        int index;
+        struct attribute local, broadcast;
+    } request = {
+        .size = sizeof request, .type = type, .flags = NLM_F_REQUEST | NLM_F_ACK | (type == RTM_NEWADDR ? NLM_F_CREATE : 0),
+        .family = AF_INET, .index = leased_index, .local = { sizeof(struct attribute), IFA_LOCAL, lease->address },
+        .broadcast = { sizeof(struct attribute), IFA_BROADCAST, lease->address | ~lease->mask },
+    };
+    while (request.bits < 32 && (__builtin_bswap32(lease->mask) << request.bits & 1U << 31)) request.bits++;
+    // A network of two has no broadcast address, and what is taken away is named by itself.
+    if (type != RTM_NEWADDR || request.bits > 30) request.size -= sizeof(struct attribute);
+    int fd = sys_socket(AF_NETLINK, SOCK_RAW, 0);
+    if (fd < 0) return fd;
+    // It is answered before the call is back.
+    u8 answer[256];
+    long got = sys_sendto(fd, &request, request.size, 0, NULL, 0);
+    if (got >= 0) got = sys_recv(fd, answer, sizeof answer, MSG_DONTWAIT);
+    sys_close(fd);
+    if (got < 0) return (int)got;
+    return got < ANSWER_ERROR + 4 ? -EIO : (int)little32(answer + ANSWER_ERROR);
+}
+
 static void apply(int fd, struct interface *interface, const struct lease *lease) {
-    int error = 0;
-    interface->address = address_of(lease->address);
-    if ((error = sys_ioctl(fd, SIOCSIFADDR, interface)) < 0) {
+    int error = change_address(RTM_NEWADDR, lease);
+    if (error < 0 && error != -EEXIST) {
         note_failed("the address could not be set on ", interface->name, error);
         return;
     }
-    interface->address = address_of(lease->mask);
-    if ((error = sys_ioctl(fd, SIOCSIFNETMASK, interface)) < 0)
-        note_failed("the network mask could not be set on ", interface->name, error);
     if (lease->mtu) {
         interface->mtu = (int)lease->mtu;
         if ((error = sys_ioctl(fd, SIOCSIFMTU, interface)) < 0)
             note_failed("the packets' size could not be set on ", interface->name, error);
     }
     for (u32 i = 0; i < lease->route_count; i++)
-        if ((error = set_route(fd, interface, &lease->routes[i])) < 0)
+        if ((error = change_route(fd, SIOCADDRT, interface, &lease->routes[i])) < 0)
             note_failed("a route could not be set on ", interface->name, error);
     write_resolver(lease);
+}
+
+static void withdraw(int fd, const struct lease *lease) {
+    // The last first: one may lead to another's gateway. Those that went with somebody's changes are no matter.
+    for (u32 i = lease->route_count; i > 0; i--) change_route(fd, SIOCDELRT, &leased, &lease->routes[i - 1]);
+    change_address(RTM_DELADDR, lease);
+}
+
+void lease_taken(const struct lease *lease, const struct lease *before) {
+    // A lease that is renewed leaves connections alone, and what somebody has changed in the meantime.
+    size_t from = offsetof(struct lease, address);
+    if (before && memcmp((const u8 *)lease + from, (const u8 *)before + from, sizeof *lease - from) == 0) return;
+    int fd = sys_socket(AF_INET, SOCK_DGRAM, 0);
+    if (fd < 0) return;
+    if (before) withdraw(fd, before);
+    apply(fd, &leased, lease);
+    sys_close(fd);
+}
+
+void lease_lost(const struct lease *lease, const char *why) {
+    note_failed(why, leased.name, 0);
+    int fd = sys_socket(AF_INET, SOCK_DGRAM, 0);
+    withdraw(fd, lease);
+    if (fd >= 0) sys_close(fd);
 }
 
 static void configure(int fd) {
@@ -118,11 +173,11 @@ static void configure(int fd) {
     until = now_milliseconds() + CARRIER_LIMIT;
     while (sys_ioctl(fd, SIOCGIFFLAGS, &interface) == 0 && !(interface.flags & IFF_RUNNING) && now_milliseconds() < until)
         sleep_milliseconds(1);
-    struct lease lease;
-    error = dhcp(index, hardware, LEASE_LIMIT, &lease);
+    leased = interface;
+    leased_index = index;
+    error = lease_first(index, leased.name, hardware, LEASE_LIMIT);
     if (error == -ETIMEDOUT) note_failed("no DHCP server gave an address within 5 seconds to ", interface.name, 0);
     else if (error < 0) note_failed("no address could be asked for on ", interface.name, error);
-    else apply(fd, &interface, &lease);
 }
 
 void network_up(void) {

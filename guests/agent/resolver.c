@@ -40,12 +40,16 @@ static int write_below_run(const struct line *path, const struct line *text) {
 }
 
 static int put_over(const struct line *text) {
+    static bool is_over;
+    if (is_over) return write_text(OWN, text);
     struct stat facts;
     struct line target = { 0 };
     if (sys_stat(PATH, &facts) < 0 && target_below_run(&target)) return write_below_run(&target, text);
     int error = write_text(OWN, text);
     // Follows a link to the file that is read in the end.
-    return error < 0 ? error : sys_mount(OWN, PATH, NULL, MS_BIND, NULL);
+    if (error == 0) error = sys_mount(OWN, PATH, NULL, MS_BIND, NULL);
+    is_over = error == 0;
+    return error;
 }
 
 static int write_here(const struct line *text) {
@@ -71,6 +75,10 @@ void write_resolver(const struct lease *lease) {
             put(&text, shift < 24 ? "." : "\n");
         }
     }
+    // What a renewed lease says again is not written again, over what somebody may have written.
+    static struct line told;
+    if (equal(text.text, told.text)) return;
+    told = text;
     int error = root_in_memory ? write_here(&text) : put_over(&text);
     if (error == 0) return;
     struct line line = { 0 };

@@ -112,8 +112,8 @@ static inline int sys_ppoll(struct pollfd *fds, size_t count, const struct times
 
 // MARK: Sockets
 
-enum { AF_UNIX = 1, AF_INET = 2, AF_PACKET = 17, AF_VSOCK = 40 };
-enum { SOCK_STREAM = 1, SOCK_DGRAM = 2, SOCK_CLOEXEC = O_CLOEXEC };
+enum { AF_UNIX = 1, AF_INET = 2, AF_NETLINK = 16, AF_PACKET = 17, AF_VSOCK = 40 };
+enum { SOCK_STREAM = 1, SOCK_DGRAM = 2, SOCK_RAW = 3, SOCK_CLOEXEC = O_CLOEXEC };
 enum { MSG_DONTWAIT = 0x40, MSG_NOSIGNAL = 0x4000 };
 enum { SHUT_WR = 1 };
 struct sockaddr_vm { u16 family, reserved; u32 port, cid; u8 zero[4]; };
@@ -122,6 +122,9 @@ static inline int sys_socket(int family, int type, int protocol) { return (int)c
 static inline int sys_connect(int fd, const void *address, u32 size) { return (int)call(42, fd, address, size, 0, 0); }
 static inline int sys_bind(int fd, const void *address, u32 size) { return (int)call(49, fd, address, size, 0, 0); }
 static inline int sys_shutdown(int fd, int how) { return (int)call(48, fd, how, 0, 0, 0); }
+static inline int sys_setsockopt(int fd, int level, int name, const void *value, u32 size) {
+    return (int)call(54, fd, level, name, value, size);
+}
 static inline long sys_sendto(int fd, const void *bytes, size_t count, int flags, const void *address, u32 size) {
     return call6(44, fd, (long)bytes, (long)count, flags, (long)address, size);
 }
@@ -170,12 +173,16 @@ static inline long sys_affinity(u64 *mask, size_t size) { return call(204, 0, si
 // MARK: The machine
 
 struct utsname { char system[65], node[65], release[65], version[65], machine[65], domain[65]; };
-enum { CLOCK_REALTIME = 0, CLOCK_MONOTONIC = 1 };
+enum { CLOCK_REALTIME = 0, CLOCK_MONOTONIC = 1, CLOCK_BOOTTIME = 7 };
 enum { REBOOT_MAGIC = (int)0xFEE1DEAD, REBOOT_MAGIC_2 = 0x28121969, REBOOT_POWER_OFF = 0x4321FEDC };
 static inline int sys_uname(struct utsname *name) { return (int)call(63, name, 0, 0, 0, 0); }
 static inline int sys_sethostname(const char *name, size_t length) { return (int)call(170, name, length, 0, 0, 0); }
 static inline int sys_clock_gettime(int clock, struct timespec *time) { return (int)call(228, clock, time, 0, 0, 0); }
 static inline int sys_clock_settime(int clock, const struct timespec *time) { return (int)call(227, clock, time, 0, 0, 0); }
 static inline int sys_nanosleep(const struct timespec *time) { return (int)call(35, time, 0, 0, 0, 0); }
+struct itimerspec { struct timespec interval, value; };
+static inline int sys_timerfd_create(int clock) { return (int)call(283, clock, O_NONBLOCK | O_CLOEXEC, 0, 0, 0); }
+/// At a time of the clock's; zero: never.
+static inline int sys_timerfd_settime(int fd, const struct itimerspec *time) { return (int)call(286, fd, 1, time, 0, 0); }
 static inline int sys_reboot(int command) { return (int)call(169, REBOOT_MAGIC, REBOOT_MAGIC_2, command, 0, 0); }
 static inline int sys_finit_module(int fd, const char *parameters, int flags) { return (int)call(313, fd, parameters, flags, 0, 0); }

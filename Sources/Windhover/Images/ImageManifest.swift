@@ -3,7 +3,7 @@ import FoundationEssentials
 /// What a cached image is made of: the file `manifest.json` beside its files.
 struct ImageManifest: Codable, Hashable {
     /// The form of this file and of those beside it, the prepared kernel, the root and the modules included.
-    static let currentFormat = 5
+    static let currentFormat = 6
 
     struct Package: Codable, Hashable {
         var name: String

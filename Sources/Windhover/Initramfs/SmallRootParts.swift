@@ -174,6 +174,7 @@ extension SmallRoot {
                     ip address add "$ip/${mask:-24}" broadcast + dev "$interface" || exit 1
                 fi
                 for gateway in $router; do
+                    [ "$1" = renew ] && ip route | grep -q "^default via $gateway " && break
                     # A router may lie outside of the network: then the way to it is said first.
                     ip route add default via "$gateway" dev "$interface" 2>/dev/null || {
                         ip route add "$gateway" dev "$interface"
