@@ -28,7 +28,7 @@ package final class AgentSession: @unchecked Sendable {
     private(set) var control: Int32 = -1
     /// Connections that have not said yet whose they are. Taken over by the serving thread.
     private var arrived: [Int32] = []
-    /// Of those that the serving thread has taken over.
+    /// Of those that the serving thread has taken over, and does not know yet whose they are.
     private var arrivingCount = 0
     /// What the agent has not been sent yet, from `sentCount` on.
     private var outgoing: [UInt8] = []
@@ -316,6 +316,8 @@ package final class AgentSession: @unchecked Sendable {
     /// - Returns: false where there is none that waits for it.
     func connect(_ stream: UInt32, ofCommand number: UInt32, _ descriptor: StreamDescriptor) -> Bool {
         condition.locked {
+            // Neither is it missing any more: of those that come meanwhile no fewer are taken.
+            arrivingCount = max(arrivingCount - 1, 0)
             guard let stream = GuestStream(rawValue: stream), processes[number]?.connect(stream, descriptor) ?? false else { return false }
             condition.wakeAll()
             return true
