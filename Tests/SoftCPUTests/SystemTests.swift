@@ -40,7 +40,7 @@ import VMCore
     @Test(arguments: [
         (0x2FF, 0xC06, true), (0x2FF, .max, false), (0x2FF, 2, false), (0x250, 0x0606_0606_0606_0606, true), (0x250, 0x3, false),
         (0x200, 0x8000_0006, true), (0x200, 0x8000_0106, false), (0x201, 0xFF_8000_0800, true), (0x201, 1 << 40, false), (0x48, 1, true),
-        (0x48, 8, false),
+        (0x48, 8, false), (0x140, 0, true), (0x140, 1, false),
     ] as [(UInt64, UInt64, Bool)])
     func registersWithReservedBits(index: UInt64, value: UInt64, isLegal: Bool) throws {
         let machine = try BareMachine()
