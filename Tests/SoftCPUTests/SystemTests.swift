@@ -51,6 +51,15 @@ import VMCore
         #expect(try machine.run([0x0F, 0x30, 0xF4]).vector == (isLegal ? -1 : 13))
     }
 
+    /// CPUID says that the time-stamp counter can be adjusted, as it can: Linux trusts such a counter.
+    @Test func theAdjustmentOfTheTimeStampIsAnnounced() throws {
+        let machine = try BareMachine()
+        (machine.general.rax, machine.general.rcx) = (7, 0)
+        // cpuid; mov %ebx, %esi; mov $0x3b, %ecx; rdmsr; hlt
+        #expect(try machine.run([0x0F, 0xA2, 0x89, 0xDE, 0xB9, 0x3B, 0, 0, 0, 0x0F, 0x32, 0xF4]).vector == -1)
+        #expect(machine.cpu.generalRegisters.rsi & 2 != 0)
+    }
+
     /// A state that is put back has the time-stamp counter that it was taken with.
     @Test func theTimeStampComesBack() throws {
         let machine = try BareMachine()
