@@ -2,7 +2,7 @@ public import VMCore
 
 /// Where the loaders put what they make: all of it in the first 640 KiB, where no kernel is linked to lie.
 ///
-///     0x00000  interrupt vector table (real-mode images)
+///     0x00000  interrupt vector table and BIOS data area (real-mode and Multiboot images)
 ///     0x00500  GDT
 ///     0x07000  boot parameters (Linux) or start information (PVH)
 ///     0x08000  a stack for kernels that bring none, growing down from 0x8FF0

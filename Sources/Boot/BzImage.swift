@@ -22,7 +22,7 @@ struct BzImage: Sendable {
             throw .unsupported(
                 image: image.name,
                 problem:
-                    "its boot protocol is \(version >> 8).\(version & 0xFF), and 2.06 (Linux 2.6.22) is the oldest "
+                    "its boot protocol is \(version >> 8).\(version & 0xFF < 10 ? "0" : "")\(version & 0xFF), and 2.06 (Linux 2.6.22) is the oldest "
                     + "that is supported; give a newer kernel")
         }
         let alignment = header.alignment
@@ -32,9 +32,16 @@ struct BzImage: Sendable {
         guard header.systemSize > 0 else {
             throw .malformed(image: image.name, problem: "its setup header gives the kernel no bytes")
         }
-        // The size counts paragraphs of 16 bytes, and old builds did not fill the last one up.
+        guard header.has64BitEntry || header.start32 != 0 else {
+            throw .unsupported(
+                image: image.name,
+                problem: "it names no 32-bit entry: it starts in real mode and calls a BIOS, and there is none here; give a kernel")
+        }
+        // The size counts paragraphs of 16 bytes, and not every build fills the last one up: Linux before 2.6.31, Memtest86+.
+        // The packed kernel, where its place is known, is there to its last byte.
         let present = image.count - min(image.count, header.setupSize)
-        let isShortOfParagraph = version < 0x20A && present < header.systemSize && header.systemSize - present < 16
+        let isShortOfParagraph =
+            present < header.systemSize && header.systemSize - present < 16 && header.payload.offset + header.payload.count <= present
         system = try image.part(at: header.setupSize, count: isShortOfParagraph ? present : header.systemSize)
     }
 

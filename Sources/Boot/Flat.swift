@@ -1,7 +1,7 @@
 import VMCore
 
-/// Real-mode images: boot sectors and headerless code. They find a bare machine: no BIOS, and every interrupt vector
-/// pointing at an IRET, so that a call into a BIOS returns with nothing done.
+/// Real-mode images: boot sectors and headerless code. They find a bare machine: no BIOS, and what `BIOSData`
+/// leaves of one.
 ///
 /// A boot sector is loaded and started at 0000:7C00 with SP 7C00 and DL 0x80, as a BIOS starts the first disk's. All
 /// of the file is loaded, not only its first sector: there is no BIOS to read the rest with.
@@ -12,8 +12,6 @@ enum Flat {
     /// What fits between a boot sector's place and the EBDA.
     static let bootSectorLimit = BootLayout.extendedBIOSData.rawValue - BootLayout.bootSector.rawValue
     static let flatLimit: UInt64 = 0x1_0000
-    /// The IRET's place, just behind the vectors.
-    private static let interruptReturn: UInt64 = 0x500
 
     static func isBootSector(_ image: ImageBytes) -> Bool { image.integer(UInt16.self, at: 510) == 0xAA55 }
 
@@ -48,17 +46,10 @@ enum Flat {
             throw .imageTooLarge(image: image.name, count: image.count, limit: limit)
         }
         let address = isBootSector ? BootLayout.bootSector : BootLayout.flat
-        try plan.claim("the interrupt vectors", at: GuestAddress(0), count: interruptReturn + 1)
+        try plan.claim("the interrupt vectors", at: GuestAddress(0), count: BIOSData.end)
         try plan.claim(image.name, at: address, count: image.count)
         try image.copy(into: plan.memory, at: address)
-        var vectors = LittleEndianBytes()
-        for _ in 0..<256 { vectors.append(UInt32(interruptReturn)) }
-        let memory = plan.memory
-        let table = vectors.bytes
-        try placing { () throws(GuestMemoryError) in
-            try memory.write(table, at: GuestAddress(0))
-            try memory.store(UInt8(0xCF), at: GuestAddress(interruptReturn))
-        }
+        try BIOSData.place(in: plan.memory)
         return isBootSector
             ? EntryPoint(.real16(cs: 0, ip: 0x7C00, sp: 0x7C00, dx: 0x80), method: "boot sector")
             : EntryPoint(.real16(cs: 0x1000, ip: 0, sp: 0x8000, dx: 0), method: "real mode")

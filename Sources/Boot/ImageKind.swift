@@ -78,7 +78,7 @@ public enum ImageKind: Hashable, Sendable {
     }
 
     /// EFI programs: named with the processor they are for. Source: [PECOFF] machine types.
-    private static func refuseEFI(_ image: ImageBytes) throws(BootError) {
+    static func refuseEFI(_ image: ImageBytes) throws(BootError) {
         guard image.holds("MZ", at: 0), let offset = image.integer(UInt32.self, at: 0x3C),
             image.holds("PE\0\0", at: UInt64(offset)),
             let machine = image.integer(UInt16.self, at: UInt64(offset) + 4)

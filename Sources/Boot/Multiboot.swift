@@ -81,6 +81,8 @@ enum Multiboot {
             return entry
         }
         guard ELF.isELF(image) else {
+            // Xen's EFI program holds the header of the ELF file that it was made from.
+            try ImageKind.refuseEFI(image)
             throw .malformed(
                 image: image.name, problem: "its Multiboot header gives no addresses, and it is no ELF file")
         }
@@ -113,6 +115,7 @@ enum Multiboot {
         let memory = plan.memory
         try placing { () throws(GuestMemoryError) in try memory.write(information, at: BootLayout.information) }
         try InitialTables.place(in: memory, long: false)
+        try BIOSData.place(in: memory)
     }
 
     static func entryPoint(_ entry: UInt32, magic: UInt32, method: String) -> EntryPoint {

@@ -68,6 +68,9 @@ struct SetupHeader: Hashable, Sendable {
     /// Boot protocol, major in the high byte.
     var version: UInt16 { field(UInt16.self, at: 0x206) }
     var isLoadedHigh: Bool { field(UInt8.self, at: 0x211) & 1 != 0 }
+    /// Where the protected-mode kernel asks to be entered when it lies where it was linked to. Zero, which is no kernel's, in
+    /// programs that lend themselves the header so as to be loaded, and have but a real-mode entry.
+    var start32: UInt32 { field(UInt32.self, at: 0x214) }
     /// Highest address an initrd's byte may have.
     var initrdLimit: UInt64 {
         let limit = UInt64(field(UInt32.self, at: 0x22C))

@@ -53,7 +53,9 @@ extension CPU {
         case 4: return Self.cache(subleaf, sharedBy: count)
         case 6: return (bits([2]), 0, 0, 0)
         case 7 where subleaf == 0:
-            return (0, bits([0, 3, 7, 8, 9, 18, 19]), bits([2, 22]), bits([4, 26, 29]))
+            // Where TSC_ADJUST (1) is, Linux does without its watchdog over the counter, which a host with other work misleads: what
+            // measures it, lost ticks, then calls the counter unstable, and each look at the clock is a port's.
+            return (0, bits([0, 1, 3, 7, 8, 9, 18, 19]), bits([2, 22]), bits([4, 26, 29]))
         case 0xB, 0x1F:
             let coreBits = UInt32(truncatingIfNeeded: 32 &- (count &- 1).leadingZeroBitCount)
             switch subleaf {

@@ -12,6 +12,7 @@ enum MSR {
     static var microcodeRevision: UInt32 { 0x8B }
     static var mtrrCapability: UInt32 { 0xFE }
     static var architectureCapabilities: UInt32 { 0x10A }
+    static var miscFeatures: UInt32 { 0x140 }
     static var sysenterCS: UInt32 { 0x174 }
     static var sysenterESP: UInt32 { 0x175 }
     static var sysenterEIP: UInt32 { 0x176 }
@@ -102,7 +103,7 @@ extension CPU {
         case MSR.kernelGSBase: return s.kernelGSBase
         case MSR.tscAux: return s.tscAux
         // Platform facts that kernels ask of every processor of this family: none.
-        case 0x17, 0xCE, 0x140, 0x1AD, 0x606, 0x64E: return 0
+        case 0x17, 0xCE, MSR.miscFeatures, 0x1AD, 0x606, 0x64E: return 0
         case MSR.apicBase, MSR.tscDeadline, 0x800...0x8FF: return vcpu.local?.readMSR(index)
         default: return nil
         }
@@ -137,7 +138,8 @@ extension CPU {
         case MSR.sysenterEIP:
             guard isCanonical(value) else { return false }
             s.sysenterEIP = value
-        case MSR.mcgStatus: return value == 0
+        // None of its features is there. Linux, which can read it, writes back that it uses none. Source: [SDM4] MSR_MISC_FEATURES_ENABLES.
+        case MSR.mcgStatus, MSR.miscFeatures: return value == 0
         case MSR.miscEnable: s.miscEnable = value
         case MSR.pat:
             // Each byte is one of 0, 1, 4, 5, 6, 7. Source: [SDM3 §12.12.2].

@@ -162,9 +162,13 @@ extension CPU {
         let bytes = run &* width
         guard isWithinSegment(SegmentIndex.es, target, bytes, write: true), isWithinSegment(Int(i.f.segment), source, bytes, write: false)
         else { return 0 }
-        let hostTo = fastWrite(UInt8.self, to)
-        let hostFrom = fastRead(UInt8.self, from)
-        guard hostTo != 0, hostFrom != 0 else { return 0 }
+        // Two pages that share a place in the TLB displace each other: each is called back for its address, which stays true.
+        var hostTo = fastWrite(UInt8.self, to)
+        if hostTo == 0, recall(to, isWrite: true) { hostTo = fastWrite(UInt8.self, to) }
+        guard hostTo != 0 else { return 0 }
+        var hostFrom = fastRead(UInt8.self, from)
+        if hostFrom == 0, recall(from, isWrite: false) { hostFrom = fastRead(UInt8.self, from) }
+        guard hostFrom != 0 else { return 0 }
         // Bytes stand for wider items only where no item is read after a part of it was written.
         let distance = hostTo &- hostFrom
         if size > 1, distance != 0, distance < UInt(width) { return 0 }

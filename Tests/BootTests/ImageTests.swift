@@ -89,7 +89,10 @@ final class TemporaryDirectory {
         var image = ImageBuilder(bytes: [UInt8](repeating: 0, count: 0x9000))
         change(&image)
         do throws(BootError) {
-            return "recognised as \(try ImageKind(ImageBytes(image.bytes)))"
+            let boot = try BootImage(ImageBytes(image.bytes))
+            let memory = try placing { () throws(GuestMemoryError) in try GuestMemory(size: 64 << 20) }
+            _ = try boot.load(into: memory)
+            return "started as \(boot.kind)"
         } catch {
             return "\(error)"
         }
@@ -114,6 +117,17 @@ final class TemporaryDirectory {
         }
         #expect(efi(0xAA64).contains("64-bit ARM"))
         #expect(efi(0x8664).contains("an EFI program"))
+        // Xen's holds the Multiboot header of the ELF file that it was made from, which gives no addresses.
+        let xen = failure {
+            $0.put(Array("MZ".utf8), at: 0)
+            $0.put(UInt32(0x80), at: 0x3C)
+            $0.put(Array("PE\0\0".utf8), at: 0x80)
+            $0.put(UInt16(0x8664), at: 0x84)
+            $0.put(UInt32(0x1BAD_B002), at: 0x1000)
+            $0.put(UInt32(3), at: 0x1004)
+            $0.put(0 &- 0x1BAD_B002 &- 3 as UInt32, at: 0x1008)
+        }
+        #expect(xen.contains("an EFI program"))
         #expect(failure { _ in }.contains("not a kernel"))
         #expect(failure { $0.put(Array("#!/bin/sh\n".utf8), at: 0) }.contains("not a kernel"))
     }

@@ -110,6 +110,19 @@ private func load(
         #expect(try memory.load(UInt32.self, at: GuestAddress(map + 20)) == 1)
     }
 
+    /// A kernel that was made for a BIOS's loader finds where conventional memory ends, and vectors that come back.
+    @Test func itFindsABIOSDataArea() throws {
+        for header in [header1(3), header2([])] {
+            let (memory, entry) = try load(elf(header))
+            #expect(try memory.load(UInt16.self, at: GuestAddress(0x413)) == 639)
+            #expect(try memory.load(UInt16.self, at: GuestAddress(0x40E)) == 0x9FC0)
+            #expect(try memory.load(UInt16.self, at: GuestAddress(0x400)) == 0x3F8)
+            let vector = try memory.load(UInt32.self, at: GuestAddress(0x15 * 4))
+            #expect(try memory.load(UInt8.self, at: GuestAddress(UInt64((vector >> 16) * 16 + vector & 0xFFFF))) == 0xCF)
+            #expect(UInt64(vector) < entry.initialState().system.gdtr.base)
+        }
+    }
+
     @Test func addressFieldsLoadAFlatKernel() throws {
         // The header at 0x20 of the file; the file's first byte at 1 MiB; 0x30 bytes of bss.
         var image = ImageBuilder(bytes: [UInt8](repeating: 0x11, count: 0x80))

@@ -106,6 +106,7 @@ struct TestELF {
 struct TestBzImage {
     var version: UInt16 = 0x20F
     var loadFlags: UInt8 = 1
+    var start32: UInt32 = 0x10_0000
     var extendedFlags: UInt16 = 3
     var setupSectors: UInt8 = 3
     var preferredAddress: UInt64 = 0x100_0000
@@ -128,6 +129,7 @@ struct TestBzImage {
         image.put(Array("HdrS".utf8), at: 0x202)
         image.put(version, at: 0x206)
         image.put(loadFlags, at: 0x211)
+        image.put(start32, at: 0x214)
         image.put(initrdLimit, at: 0x22C)
         image.put(alignment, at: 0x230)
         image.put(UInt8(1), at: 0x234)

@@ -40,7 +40,7 @@ import VMCore
     @Test(arguments: [
         (0x2FF, 0xC06, true), (0x2FF, .max, false), (0x2FF, 2, false), (0x250, 0x0606_0606_0606_0606, true), (0x250, 0x3, false),
         (0x200, 0x8000_0006, true), (0x200, 0x8000_0106, false), (0x201, 0xFF_8000_0800, true), (0x201, 1 << 40, false), (0x48, 1, true),
-        (0x48, 8, false),
+        (0x48, 8, false), (0x140, 0, true), (0x140, 1, false),
     ] as [(UInt64, UInt64, Bool)])
     func registersWithReservedBits(index: UInt64, value: UInt64, isLegal: Bool) throws {
         let machine = try BareMachine()
@@ -49,6 +49,15 @@ import VMCore
         machine.general.rdx = value >> 32
         // wrmsr; hlt
         #expect(try machine.run([0x0F, 0x30, 0xF4]).vector == (isLegal ? -1 : 13))
+    }
+
+    /// CPUID says that the time-stamp counter can be adjusted, as it can: Linux trusts such a counter.
+    @Test func theAdjustmentOfTheTimeStampIsAnnounced() throws {
+        let machine = try BareMachine()
+        (machine.general.rax, machine.general.rcx) = (7, 0)
+        // cpuid; mov %ebx, %esi; mov $0x3b, %ecx; rdmsr; hlt
+        #expect(try machine.run([0x0F, 0xA2, 0x89, 0xDE, 0xB9, 0x3B, 0, 0, 0, 0x0F, 0x32, 0xF4]).vector == -1)
+        #expect(machine.cpu.generalRegisters.rsi & 2 != 0)
     }
 
     /// A state that is put back has the time-stamp counter that it was taken with.
