@@ -164,10 +164,10 @@ extension CPU {
         else { return 0 }
         // Two pages that share a place in the TLB displace each other: each is called back for its address, which stays true.
         var hostTo = fastWrite(UInt8.self, to)
-        if hostTo == 0, recall(to, isWrite: true) { hostTo = fastWrite(UInt8.self, to) }
+        if hostTo == 0, recallPage(to, isWrite: true) { hostTo = fastWrite(UInt8.self, to) }
         guard hostTo != 0 else { return 0 }
         var hostFrom = fastRead(UInt8.self, from)
-        if hostFrom == 0, recall(from, isWrite: false) { hostFrom = fastRead(UInt8.self, from) }
+        if hostFrom == 0, recallPage(from, isWrite: false) { hostFrom = fastRead(UInt8.self, from) }
         guard hostFrom != 0 else { return 0 }
         // Bytes stand for wider items only where no item is read after a part of it was written.
         let distance = hostTo &- hostFrom
@@ -177,6 +177,9 @@ extension CPU {
         advance(6, bytes, mask)
         return run
     }
+
+    /// `recall`, in no other function: more callers of its own would take it out of theirs.
+    @inline(never) private func recallPage(_ linear: UInt64, isWrite: Bool) -> Bool { recall(linear, isWrite: isWrite) }
 
     func executeTranslate(_ i: Insn) throws(Fault) {
         let value = try load(linear(i, 1, write: false), 1, user: isUser)
